@@ -1,0 +1,70 @@
+# Everything is set up on first use; the only needs are make, pip and Python 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+LOWEST ?= .venv-lowest
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TESTS  ?= tests
+MODEL  ?= qwen2.5-coder-1.5b
+
+export LITELLM_LOCAL_MODEL_COST_MAP = True
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench model test-model test-lowest clean
+
+help:
+	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
+	@echo "make test         lint, types and tests"
+	@echo "make lint         ruff and mypy only"
+	@echo "make format       let ruff rewrite the files"
+	@echo "make bench        DSPy's own optimizers on the demo's program, model and split"
+	@echo "make test-lowest  the adapter's tests with the lowest supported versions"
+	@echo "make clean        remove what the other targets made, but not runs/"
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dspy,local,dev]"
+	@touch $@
+
+# Idempotent: weights that are there already are not fetched again.
+model: $(READY)
+	$(BIN)/trace-adapters models fetch $(MODEL)
+
+demo: model
+	$(BIN)/python -m examples.bbh_dspy.demo
+
+# The small model lets the tests run a real one; without network they are skipped, and say so.
+test-model: $(READY)
+	@$(BIN)/trace-adapters models fetch smollm2-135m || echo "no weights: tests marked local_model will be skipped"
+
+test: test-model lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: model
+	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method bootstrap --out runs/bench/bootstrap.json
+	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method copro --out runs/bench/copro.json
+
+$(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[dspy]" pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/adapters
+
+clean:
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""The faces export what is written here, nothing more and nothing less."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FACES = {
+    "trace_adapters": [
+        "AdapterError",
+        "Budget",
+        "BudgetExceeded",
+        "CodeError",
+        "DataError",
+        "Demonstrations",
+        "ExecutionError",
+        "Feedback",
+        "LM",
+        "MetricError",
+        "ModelError",
+        "ModelUnavailable",
+        "Module",
+        "Node",
+        "OptoPrime",
+        "Parameter",
+        "ParameterError",
+        "SandboxError",
+        "SandboxKilled",
+        "SandboxTimeout",
+        "ScriptExhausted",
+        "ScriptedLM",
+        "SettingError",
+        "Store",
+        "StoreError",
+        "StoreTooNew",
+        "Study",
+        "StudyExists",
+        "StudyNotFound",
+        "TraceAdaptersError",
+        "TraceGraph",
+        "UntrustedCode",
+        "as_lm",
+        "bundle",
+        "model",
+        "no_trace",
+        "node",
+        "optimize",
+        "propagate",
+        "using",
+        "wrap",
+    ],
+    "trace_adapters.extend": [],
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_face_exports_these_names(face: str) -> None:
+    assert importlib.import_module(face).__all__ == FACES[face]
+
+
+@pytest.mark.parametrize(("face", "name"), [(face, name) for face, names in FACES.items() for name in names])
+def test_name_resolves(face: str, name: str) -> None:
+    value = getattr(importlib.import_module(face), name)
+    assert getattr(value, "__name__", name) == name
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_names_are_listed_by_dir(face: str) -> None:
+    assert set(FACES[face]) <= set(dir(importlib.import_module(face)))
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_type_checkers_see_what_python_sees(face: str) -> None:
+    module = importlib.import_module(face)
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    block = next(
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    )
+    seen = {
+        alias.asname: f"{line.module}"
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert seen == module._HOMES
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_unknown_name_is_an_attribute_error(face: str) -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nodee'"):
+        importlib.import_module(face).nodee  # noqa: B018
+
+
+def test_a_room_does_not_hide_the_function_of_its_name() -> None:
+    code = "import trace_adapters.optimize, trace_adapters as ta; assert callable(ta.optimize), ta.optimize"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_star_import_brings_the_face() -> None:
+    names: dict[str, object] = {}
+    exec("from trace_adapters import *", names)
+    assert set(FACES["trace_adapters"]) <= set(names)

@@ -1,0 +1,88 @@
+"""Optimize prompts, code and numbers of programs from their traces: the face for users."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trace_adapters.errors import (
+        AdapterError as AdapterError,
+        BudgetExceeded as BudgetExceeded,
+        CodeError as CodeError,
+        DataError as DataError,
+        ExecutionError as ExecutionError,
+        MetricError as MetricError,
+        ModelError as ModelError,
+        ModelUnavailable as ModelUnavailable,
+        ParameterError as ParameterError,
+        SandboxError as SandboxError,
+        SandboxKilled as SandboxKilled,
+        SandboxTimeout as SandboxTimeout,
+        ScriptExhausted as ScriptExhausted,
+        SettingError as SettingError,
+        StoreError as StoreError,
+        StoreTooNew as StoreTooNew,
+        StudyExists as StudyExists,
+        StudyNotFound as StudyNotFound,
+        TraceAdaptersError as TraceAdaptersError,
+        UntrustedCode as UntrustedCode,
+    )
+    from trace_adapters.lm import LM as LM, ScriptedLM as ScriptedLM, as_lm as as_lm
+    from trace_adapters.nodes import (
+        Node as Node,
+        Parameter as Parameter,
+        no_trace as no_trace,
+        node as node,
+        using as using,
+    )
+    from trace_adapters.traces import Feedback as Feedback, TraceGraph as TraceGraph, propagate as propagate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AdapterError": "trace_adapters.errors",
+    "BudgetExceeded": "trace_adapters.errors",
+    "CodeError": "trace_adapters.errors",
+    "DataError": "trace_adapters.errors",
+    "ExecutionError": "trace_adapters.errors",
+    "Feedback": "trace_adapters.traces",
+    "LM": "trace_adapters.lm",
+    "MetricError": "trace_adapters.errors",
+    "ModelError": "trace_adapters.errors",
+    "ModelUnavailable": "trace_adapters.errors",
+    "Node": "trace_adapters.nodes",
+    "Parameter": "trace_adapters.nodes",
+    "ParameterError": "trace_adapters.errors",
+    "SandboxError": "trace_adapters.errors",
+    "SandboxKilled": "trace_adapters.errors",
+    "SandboxTimeout": "trace_adapters.errors",
+    "ScriptExhausted": "trace_adapters.errors",
+    "ScriptedLM": "trace_adapters.lm",
+    "SettingError": "trace_adapters.errors",
+    "StoreError": "trace_adapters.errors",
+    "StoreTooNew": "trace_adapters.errors",
+    "StudyExists": "trace_adapters.errors",
+    "StudyNotFound": "trace_adapters.errors",
+    "TraceAdaptersError": "trace_adapters.errors",
+    "TraceGraph": "trace_adapters.traces",
+    "UntrustedCode": "trace_adapters.errors",
+    "as_lm": "trace_adapters.lm",
+    "no_trace": "trace_adapters.nodes",
+    "node": "trace_adapters.nodes",
+    "propagate": "trace_adapters.traces",
+    "using": "trace_adapters.nodes",
+}
+__all__ = [*_HOMES]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})
