@@ -1,0 +1,66 @@
+"""Chat messages, as every model here takes them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trace_adapters.errors import SettingError
+
+Messages = str | Sequence[Mapping[str, Any]]
+"""A prompt, or a sequence of `{"role": …, "content": …}`."""
+
+_PIECES = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]+|\n+", re.ASCII)
+
+
+def read_messages(messages: Messages) -> list[dict[str, Any]]:
+    """Bring a prompt or a sequence of messages into the one form that is sent.
+
+    Raises:
+        SettingError: If a message is not a mapping with a `role`, or there is none.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence) or not messages:
+        raise SettingError(f"expected a prompt or a non-empty sequence of messages, got {messages!r}")
+    for message in messages:
+        if not isinstance(message, Mapping) or "role" not in message:
+            raise SettingError(f"a message is a mapping with 'role' and 'content', got {message!r}")
+    return [dict(message) for message in messages]
+
+
+def join_messages(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Write messages as one prompt, for models that take a text; a single message is its content."""
+    if len(messages) == 1:
+        return message_text(messages[0])
+    return "\n\n".join(f"{message['role']}: {message_text(message)}" for message in messages)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of one message; parts of a multi-part message that are not text are left out."""
+    content = message.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return str(content)
+
+
+def count_tokens(text: str) -> int:
+    """Estimate how many tokens a text has, without a tokenizer.
+
+    Words of up to 6 letters count 1 token, longer ones 1 for each 6 letters, digits 1 each (as Qwen and Llama 3 split
+    them), runs of other signs 1 for each 2 signs, and text beyond ASCII 1 for each 2.5 bytes. Made to err upwards, so that a budget in
+    estimated tokens holds in real ones; see docs/local-models.md for the measured ratios.
+    """
+    return sum(_piece_tokens(piece) for piece in _PIECES.findall(text))
+
+
+def _piece_tokens(piece: str) -> int:
+    if piece.isascii():
+        return math.ceil(len(piece) / (6 if piece.isalpha() else 2))
+    return math.ceil(len(piece.encode()) / 2.5)
