@@ -97,7 +97,7 @@ def test_type_checkers_see_what_python_sees(face: str) -> None:
 @pytest.mark.parametrize("face", FACES)
 def test_unknown_name_is_an_attribute_error(face: str) -> None:
     with pytest.raises(AttributeError, match="no attribute 'nodee'"):
-        importlib.import_module(face).nodee  # noqa: B018
+        importlib.import_module(face).nodee
 
 
 def test_a_room_does_not_hide_the_function_of_its_name() -> None:

@@ -1,0 +1,1 @@
+"""Programs to be optimized, each in a folder of its own."""

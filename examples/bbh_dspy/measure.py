@@ -1,0 +1,116 @@
+"""How good a program is on held-out examples, and how many runs that and its making took."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from examples.bbh_dspy.metric import is_exact
+from examples.bbh_dspy.program import QA
+
+
+class RunsSpent(RuntimeError):
+    """A program was run more often than allowed."""
+
+
+class RunCounter:
+    """Counts program runs, from any thread, up to a limit.
+
+    Attributes:
+        runs: How many began.
+        crashes: How many of them raised.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.runs = 0
+        self.crashes = 0
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Count one run.
+
+        Raises:
+            RunsSpent: If that is one too many.
+        """
+        with self._lock:
+            if self.limit is not None and self.runs >= self.limit:
+                raise RunsSpent(f"The limit of {self.limit} program runs is reached.")
+            self.runs += 1
+
+    def crashed(self) -> None:
+        """Count one run as failed."""
+        with self._lock:
+            self.crashes += 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunCounter:
+        return self  # the copies that an optimizer makes of a program count together
+
+
+class CountedQA(QA):
+    """`QA` whose runs, and those of its copies, are counted."""
+
+    def __init__(self, counter: RunCounter) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def forward(self, question: str) -> dspy.Prediction:
+        self.counter.begin()
+        try:
+            return super().forward(question)
+        except Exception:
+            self.counter.crashed()
+            raise
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of right answers.
+
+    Attributes:
+        right: How many answers were right.
+        n: Of how many.
+        crashes: How many runs raised; they count as wrong.
+    """
+
+    right: int
+    n: int
+    crashes: int
+
+    @property
+    def value(self) -> float:
+        return self.right / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of Wilson (1927)."""
+        z, p, n = 1.96, self.value, self.n
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}] on {self.n} examples, {self.crashes} crashes"
+
+
+def measure(program: dspy.Module, examples: Sequence[dspy.Example], threads: int = 1) -> Accuracy:
+    """Run a program once on each example; a run that raises is a wrong answer."""
+
+    def judge(example: dspy.Example) -> bool | None:
+        try:
+            return is_exact(example, program(**example.inputs()))
+        except Exception:
+            return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        judged = list(pool.map(judge, examples))
+    return Accuracy(
+        sum(right is True for right in judged), len(judged), sum(right is None for right in judged)
+    )
