@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import __future__
-
 import ast
 import builtins
-import copy
-import dis
+import dataclasses
 import functools
-import hashlib
-import inspect
 import linecache
-import re
-import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trace_adapters.errors import CodeError
-from trace_adapters.source_checks import (
-    AnyFunctionDef,
-    CodeSpec,
-    check_source,
-    parameters_text,
-    parse_source,
-    syntax_message,
+from trace_adapters.source_checks import AnyFunctionDef, CodeSpec, check_source, parameters_text
+from trace_adapters.source_compiling import (
+    SOURCE_FILENAME_START,
+    compile_source,
+    load_function,
+    plain_function,
+    source_filename,
+    split_lines,
 )
+from trace_adapters.source_surroundings import closure_values, read_constants, read_imports, used_names
 
 __all__ = [
-    "CodeSpec", "SourceCode", "annotate", "check_source", "compile_source", "error_place", "load_function",
-    "read_source", "source_filename",
-]  # fmt: skip
-
-MAX_CONSTANT_CHARS = 16_384
-_FILENAME_START = "<trace_adapters "
-_FLAGS = __future__.annotations.compiler_flag  # annotations may name what exists for type checkers only
+    "CodeSpec",
+    "SourceCode",
+    "annotate",
+    "check_source",
+    "compile_source",
+    "error_place",
+    "load_function",
+    "read_source",
+    "source_filename",
+    "spec_of",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class SourceCode:
         spec: What another source must keep in order to take this one's place.
         filename: Where the text was found, as in tracebacks.
         first_line: The line of `def` in that file, from 1.
-        imports: What the function's module imported from the standard library: alias -> "module" or "module:attribute".
+        imports: Standard library names around the function: alias -> "module" or "module:name".
         constants: Plain values of names that the function uses, deep copied.
         unavailable: Names that the function uses, which are neither; a sandbox needs them in `uses`.
     """
@@ -75,83 +74,39 @@ def read_source(function: Callable[..., Any], *, uses: tuple[str, ...] = ()) -> 
         uses: Names that the program will provide; they go into the spec and are not `unavailable`.
 
     Raises:
-        CodeError: If there is no `def` to be read: a lambda, builtin, partial, class, or code typed at a prompt.
+        CodeError: If there is no `def` to be read: a lambda, builtin, partial, class, code typed at a prompt.
     """
-    plain = _plain_function(function)
+    plain = plain_function(function)
     lines = _file_lines(plain)
     node, is_method = _find_definition(plain, "".join(lines))
     if is_method:
         _check_no_private_names(node)
-    text = _own_text(node, lines)
-    arguments = node.args
-    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
-    names += [arguments.vararg.arg] if arguments.vararg else []
-    names += [a.arg for a in arguments.kwonlyargs] + ([arguments.kwarg.arg] if arguments.kwarg else [])
-    around = {**plain.__globals__, **_closure_values(plain)}
-    used = _used_names(plain.__code__) | _default_names(node)
-    imports = {name: source for name, value in around.items() if (source := _stdlib_source(name, value)) is not None}
-    constants = {n: copy.deepcopy(around[n]) for n in sorted(used) if n in around and _is_constant(n, around[n])}
+    around = {**plain.__globals__, **closure_values(plain)}
+    used = used_names(plain.__code__) | _default_names(node)
+    imports, constants = read_imports(around), read_constants(around, used)
     known = imports.keys() | constants.keys() | vars(builtins).keys() | {node.name, "__name__"} | set(uses)
     return SourceCode(
-        text=text,
+        text=_own_text(node, lines),
         name=node.name,
-        arguments=tuple(names),
+        arguments=_argument_names(node.args),
         spec=CodeSpec(
             name=node.name,
-            parameters=parameters_text(arguments),
+            parameters=parameters_text(node.args),
             doc=ast.get_docstring(node) or "",
             is_async=isinstance(node, ast.AsyncFunctionDef),
             uses=uses,
         ),
         filename=plain.__code__.co_filename,
         first_line=node.lineno,
-        imports=dict(sorted(imports.items())),
+        imports=imports,
         constants=constants,
         unavailable=tuple(sorted(used - known)),
     )
 
 
-@functools.lru_cache(maxsize=4096)
-def compile_source(text: str) -> types.CodeType:
-    """Compile a source text, once; tracebacks show its lines.
-
-    Raises:
-        CodeError: If the text is no valid Python.
-    """
-    return _compile(text)
-
-
-def load_function(text: str, name: str, namespace: Mapping[str, Any] | Callable[..., Any]) -> types.FunctionType:
-    """Make the function `name` of a source text in this process.
-
-    The text's own imports, constants and other functions stay private to the result. Nothing is written to `namespace`.
-
-    Args:
-        text: Checked source. It runs with all rights of this process.
-        name: The function to return.
-        namespace: The original function, whose globals and closure are shared live; or a dict of globals.
-
-    Raises:
-        CodeError: If the text does not compile, or does not define `name`.
-        Exception: Whatever the text's top level raises.
-    """
-    if callable(namespace):
-        original = _plain_function(namespace)
-        around, cells = original.__globals__, dict(zip(original.__code__.co_freevars, original.__closure__ or ()))
-    else:
-        around, cells = (namespace if isinstance(namespace, dict) else dict(namespace)), {}
-    code = _compile_maker(text, name, tuple(sorted(cells)))
-    make = types.FunctionType(code, around, closure=tuple(cells[free] for free in code.co_freevars))
-    function = make()
-    if not isinstance(function, types.FunctionType):
-        raise CodeError(f"Expected {name!r} to be a function, got {function!r}. Define it with `def`.")
-    function.__qualname__ = name
-    return function
-
-
-def source_filename(text: str) -> str:
-    """The name under which tracebacks show a compiled source text."""
-    return f"{_FILENAME_START}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}>"
+def spec_of(source: SourceCode, *, uses: tuple[str, ...] = ()) -> CodeSpec:
+    """What another source must keep to take the place of `source`, in a program that provides `uses`."""
+    return dataclasses.replace(source.spec, uses=uses)
 
 
 def error_place(exception: BaseException, source: str | SourceCode | None = None) -> tuple[int, str] | None:
@@ -159,8 +114,8 @@ def error_place(exception: BaseException, source: str | SourceCode | None = None
 
     Args:
         exception: Raised in this process, or brought back from the sandbox.
-        source: Look only in this text; a `SourceCode` also finds lines of the original file. Without it, in every
-            text that was compiled here, the innermost frame first.
+        source: Look only in this text; a `SourceCode` also finds lines of the original file. Without it, in
+            every text that was compiled here. The innermost frame wins.
 
     Returns:
         The line number in the text, from 1, with the line; None if no frame is in it.
@@ -181,7 +136,7 @@ def annotate(text: str, place: tuple[int, str] | None, message: str) -> str:
 
     A place of None, or one outside of the text, gives the text unchanged.
     """
-    lines = _split_lines(text)
+    lines = split_lines(text)
     if place is None or not 1 <= place[0] <= len(lines):
         return text
     index = place[0] - 1
@@ -189,37 +144,20 @@ def annotate(text: str, place: tuple[int, str] | None, message: str) -> str:
     return "\n".join(lines)
 
 
-def _plain_function(function: Any) -> types.FunctionType:
-    wrapped = inspect.unwrap(function) if callable(function) else function
-    plain = getattr(wrapped, "__func__", wrapped)  # bound methods, staticmethod, classmethod
-    if isinstance(plain, types.FunctionType):
-        return plain
-    if inspect.isclass(plain):
-        kind, advice = "a class", "Give one of its methods, or a function that uses it."
-    elif isinstance(plain, functools.partial):
-        kind, advice = "a functools.partial", "Give a function written with `def` that calls it."
-    elif inspect.isroutine(plain):
-        kind, advice = "built in or written in C", "Give a function written with `def` that calls it."
-    elif callable(plain):
-        kind, advice = f"an object of type {type(plain).__name__}", "Give its `__call__` method, or a function."
-    else:
-        kind, advice = f"{type(plain).__name__}, which cannot be called", "Give a function written with `def`."
-    raise CodeError(f"Expected a Python function with source, got {plain!r:.120}, which is {kind}. {advice}")
-
-
 def _file_lines(function: types.FunctionType) -> list[str]:
     code = function.__code__
     if code.co_name == "<lambda>":
         raise CodeError(
-            f"A lambda (line {code.co_firstlineno} of {code.co_filename}) cannot be trained: it has no `def` with a "
-            f"name. Write it as a function."
+            f"A lambda (line {code.co_firstlineno} of {code.co_filename}) cannot be trained: it has no "
+            f"`def` with a name. Write it as a function."
         )
     linecache.checkcache(code.co_filename)
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not lines:
         raise CodeError(
-            f"The source of {function.__qualname__!r} cannot be read: there is no file {code.co_filename!r}. Functions "
-            f"typed at a prompt, or made by exec, keep no source; write the function in a file or a notebook cell."
+            f"The source of {function.__qualname__!r} cannot be read: there is no file {code.co_filename!r}. "
+            f"Functions typed at a prompt, or made by exec, keep no source; write the function in a file or "
+            f"in a notebook cell."
         )
     return lines
 
@@ -231,15 +169,17 @@ def _find_definition(function: types.FunctionType, text: str) -> tuple[AnyFuncti
         if node.name == code.co_name and first == code.co_firstlineno and _same_parameters(node, code):
             return node, in_class
     raise CodeError(
-        f"The source of {function.__qualname__!r} is not at line {code.co_firstlineno} of {code.co_filename!r} any "
-        f"more. The file was changed after it was imported; start the program again."
+        f"The source of {function.__qualname__!r} is not at line {code.co_firstlineno} of "
+        f"{code.co_filename!r} any more. The file was changed after it was imported; start the program again."
     )
 
 
 def _same_parameters(node: AnyFunctionDef, code: types.CodeType) -> bool:
     written = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     compiled = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return len(written) == len(compiled) and all(w == c or w.startswith("__") for w, c in zip(written, compiled))
+    if len(written) != len(compiled):
+        return False
+    return all(w == c or w.startswith("__") for w, c in zip(written, compiled, strict=True))
 
 
 @functools.lru_cache(maxsize=16)
@@ -251,7 +191,9 @@ def _definitions(text: str) -> tuple[tuple[AnyFunctionDef, bool], ...]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found.append((node, in_class))
         inner = isinstance(node, ast.ClassDef) or (in_class and not isinstance(node, ast.Module))
-        waiting.extend((child, inner) for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
+        waiting.extend(
+            (child, inner) for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)
+        )
     return tuple(found)
 
 
@@ -262,25 +204,33 @@ def _parse_file(text: str) -> ast.Module:
             return ast.parse(text)
     except (SyntaxError, ValueError) as error:
         raise CodeError(
-            f"The file of the function is no plain Python ({error}). In a notebook, put the function in a cell without "
-            f"magics; elsewhere, start the program again if the file was changed."
+            f"The file of the function is no plain Python ({error}). In a notebook, put the function in "
+            f"a cell without magics; elsewhere, start the program again if the file was changed."
         ) from error
 
 
 def _check_no_private_names(node: AnyFunctionDef) -> None:
     for inner in ast.walk(node):
-        name = inner.attr if isinstance(inner, ast.Attribute) else inner.id if isinstance(inner, ast.Name) else ""
+        name = (
+            inner.attr
+            if isinstance(inner, ast.Attribute)
+            else inner.id
+            if isinstance(inner, ast.Name)
+            else ""
+        )
         if name.startswith("__") and not name.endswith("__"):
             raise CodeError(
-                f"The method {node.name!r} uses the private name {name!r}, which has another name outside of its "
-                f"class. Rename it to {name[1:]!r}."
+                f"The method {node.name!r} uses the private name {name!r}, which has another name outside "
+                f"of its class. Rename it to {name[1:]!r}."
             )
 
 
 def _own_text(node: AnyFunctionDef, lines: list[str]) -> str:
     last = node.end_lineno or node.lineno
     end = last
-    for number, line in enumerate(lines[last:], start=last + 1):  # comments at the end of the body belong to it
+    for number, line in enumerate(
+        lines[last:], start=last + 1
+    ):  # comments at the end of the body belong to it
         stripped = line.lstrip()
         if stripped.startswith("#") and len(line) - len(stripped) > node.col_offset:
             end = number
@@ -300,7 +250,8 @@ def _lines_inside_strings(node: AnyFunctionDef) -> set[int]:
     strings = (
         inner
         for inner in ast.walk(node)
-        if isinstance(inner, ast.JoinedStr) or (isinstance(inner, ast.Constant) and isinstance(inner.value, str | bytes))
+        if isinstance(inner, ast.JoinedStr)
+        or (isinstance(inner, ast.Constant) and isinstance(inner.value, str | bytes))
     )
     return {
         number
@@ -315,116 +266,17 @@ def _dedent(line: str, columns: int) -> str:
     return line[min(indent, columns) :]
 
 
-def _closure_values(function: types.FunctionType) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            values[name] = cell.cell_contents
-        except ValueError:  # a variable of the enclosing function that has no value yet
-            continue
-    return values
-
-
-def _used_names(code: types.CodeType) -> set[str]:
-    used = set(code.co_freevars)
-    for inner in _with_inner_code(code):
-        stored = {i.argval for i in dis.get_instructions(inner) if i.opname == "STORE_NAME"}
-        used |= {i.argval for i in dis.get_instructions(inner) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")} - stored
-    return used - {"__module__", "__qualname__"}
-
-
-def _with_inner_code(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _with_inner_code(constant)
+def _argument_names(arguments: ast.arguments) -> tuple[str, ...]:
+    found = [*arguments.posonlyargs, *arguments.args]
+    found += [arguments.vararg] if arguments.vararg else []
+    found += arguments.kwonlyargs
+    found += [arguments.kwarg] if arguments.kwarg else []
+    return tuple(argument.arg for argument in found)
 
 
 def _default_names(node: AnyFunctionDef) -> set[str]:
     defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
     return {inner.id for default in defaults for inner in ast.walk(default) if isinstance(inner, ast.Name)}
-
-
-def _stdlib_source(name: str, value: Any) -> str | None:
-    if name.startswith("__"):
-        return None
-    if isinstance(value, types.ModuleType):
-        known = sys.modules.get(value.__name__) is value and _is_stdlib(value.__name__)
-        return value.__name__ if known else None
-    if not (isinstance(value, type) or inspect.isroutine(value) or type(value).__module__ == "typing"):
-        return None
-    module, attribute = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    if not isinstance(module, str) or not isinstance(attribute, str) or not _is_stdlib(module):
-        return None
-    return f"{module}:{attribute}" if getattr(sys.modules.get(module), attribute, None) is value else None
-
-
-def _is_stdlib(module: str) -> bool:
-    root = module.partition(".")[0]
-    return root in sys.stdlib_module_names and root != "builtins"
-
-
-def _is_constant(name: str, value: Any) -> bool:
-    return not name.startswith("__") and _plain_size(value, MAX_CONSTANT_CHARS) <= MAX_CONSTANT_CHARS
-
-
-def _plain_size(value: Any, most: int) -> int:
-    """Count characters and items of plain data; more than `most` for anything else or too deep."""
-    if value is None or type(value) in (bool, int, float):
-        return 8
-    if type(value) is str:
-        return len(value)
-    if isinstance(value, re.Pattern):
-        return len(value.pattern)
-    if type(value) in (list, tuple, set, frozenset, dict):
-        size = 2
-        for item in (*value.keys(), *value.values()) if isinstance(value, dict) else value:
-            size += 1 + (_plain_size(item, most - size - 64) if most > size else 0)
-            if size > most:
-                break
-        return size
-    return most + 1
-
-
-def _compile(text: str) -> types.CodeType:
-    _register(text)
-    return _compile_tree(parse_source(text), text)
-
-
-def _compile_tree(tree: ast.Module, text: str) -> types.CodeType:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            return compile(tree, source_filename(text), "exec", flags=_FLAGS, dont_inherit=True)
-    except SyntaxError as error:
-        raise CodeError(syntax_message(error)) from error
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise CodeError(f"The source cannot be compiled: {error or type(error).__name__}. Write simpler code.") from error
-
-
-@functools.lru_cache(maxsize=4096)
-def _compile_maker(text: str, name: str, free: tuple[str, ...]) -> types.CodeType:
-    """Compile a function of no arguments that runs the text in a scope of its own and returns its `name`.
-
-    The text becomes the body of a function, so that what it defines lives in closure cells, not in the globals it shares.
-    """
-    _register(text)
-    tree = parse_source(text)
-    if not any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name for node in tree.body):
-        raise CodeError(f"Expected a top-level function {name!r}, but the source does not define it. Keep its name.")
-    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
-    outer = ast.parse(f"def outer({', '.join(free)}):\n  def make():\n    return {name}\n  return make").body[0]
-    assert isinstance(outer, ast.FunctionDef) and isinstance(outer.body[0], ast.FunctionDef)
-    outer.body[0].body[:0] = [node for node in tree.body if node not in future]
-    module = _compile_tree(ast.Module([*future, outer], []), text)
-    outer_code = next(c for c in module.co_consts if isinstance(c, types.CodeType))
-    return next(c for c in outer_code.co_consts if isinstance(c, types.CodeType))
-
-
-def _register(text: str) -> None:
-    filename = source_filename(text)
-    lines = [line + "\n" for line in _split_lines(text)]
-    linecache.cache[filename] = (len(text), None, lines, filename)
 
 
 def _traceback_place(exception: BaseException, source: str | SourceCode | None) -> tuple[int, str] | None:
@@ -442,7 +294,7 @@ def _line_of(filename: str, line: int, source: str | SourceCode | None) -> tuple
     if isinstance(source, SourceCode) and filename == source.filename:
         number, text = line - source.first_line + 1, source.text
     elif source is None:
-        if not filename.startswith(_FILENAME_START):
+        if not filename.startswith(SOURCE_FILENAME_START):
             return None
         number, text = line, "".join(linecache.getlines(filename))
     else:
@@ -450,9 +302,5 @@ def _line_of(filename: str, line: int, source: str | SourceCode | None) -> tuple
         if filename != source_filename(text):
             return None
         number = line
-    lines = _split_lines(text)
+    lines = split_lines(text)
     return (number, lines[number - 1]) if 1 <= number <= len(lines) else None
-
-
-def _split_lines(text: str) -> list[str]:
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

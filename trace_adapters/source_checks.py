@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from dataclasses import dataclass
+from typing import cast
 
 from trace_adapters.errors import CodeError
 
@@ -15,8 +16,8 @@ AnyFunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _PURE_CALLS = frozenset({"re.compile", "frozenset", "set", "tuple", "list", "dict", "str", "int", "float"})
 _PURE_NODES = (
-    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Name, ast.Attribute, ast.expr_context,
-    ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.JoinedStr, ast.FormattedValue, ast.keyword, ast.Starred,
+    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Starred, ast.Name, ast.Attribute,
+    ast.expr_context, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator, ast.JoinedStr, ast.FormattedValue,
 )  # fmt: skip
 
 
@@ -26,7 +27,7 @@ class CodeSpec:
 
     Attributes:
         name: The function's name.
-        parameters: Its parameter list with defaults and without annotations, such as "(template, *, question='')".
+        parameters: Its parameter list with defaults and without annotations, such as "(template, *, n=3)".
         doc: Its docstring, cleaned; "" without one.
         is_async: Whether it is an `async def`.
         uses: Names that the program provides, which the source may call and must not define.
@@ -70,7 +71,9 @@ def parse_source(text: str) -> ast.Module:
     if not isinstance(text, str):
         raise CodeError(f"The source must be a string, got {type(text).__name__}: {text!r:.80}.")
     if len(text) > MAX_SOURCE_CHARS:
-        raise CodeError(f"The source has {len(text)} characters; at most {MAX_SOURCE_CHARS} are allowed. Shorten it.")
+        raise CodeError(
+            f"The source has {len(text)} characters, at most {MAX_SOURCE_CHARS} may be. Shorten it."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
@@ -78,7 +81,7 @@ def parse_source(text: str) -> ast.Module:
     except SyntaxError as error:
         raise CodeError(syntax_message(error)) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise CodeError(f"The source cannot be parsed: {error or type(error).__name__}. Write plain Python.") from error
+        raise CodeError(f"The source cannot be parsed: {error!r}. Write plain Python.") from error
 
 
 def parameters_text(arguments: ast.arguments) -> str:
@@ -90,15 +93,18 @@ def syntax_message(error: SyntaxError) -> str:
     """Say where and what a syntax error is."""
     line = (error.text or "").strip()
     where = f" in line {error.lineno}" if error.lineno else ""
-    return f"The source has a syntax error{where}: {error.msg}{f': {line!r}' if line else ''}. Send valid Python."
+    what = f"{error.msg}: {line!r}" if line else error.msg
+    return f"The source has a syntax error{where}: {what}. Send valid Python."
 
 
 def _required_function(tree: ast.Module, spec: CodeSpec) -> AnyFunctionDef:
     found = [node for node in tree.body if isinstance(node, _DEFINITIONS) and node.name == spec.name]
     if not found:
         names = [node.name for node in tree.body if isinstance(node, _DEFINITIONS)]
-        came = f"the source defines only {', '.join(map(repr, names))}" if names else "the source defines no function"
-        raise CodeError(f"Expected a top-level function `{spec.header}:`, but {came}. Keep the function's name.")
+        came = f"only {', '.join(map(repr, names))}" if names else "no function"
+        raise CodeError(
+            f"Expected a top-level function `{spec.header}:`, but the source defines {came}. Keep its name."
+        )
     if len(found) > 1:
         raise CodeError(f"The function {spec.name!r} is defined {len(found)} times. Define it once.")
     if isinstance(found[0], ast.ClassDef):
@@ -109,15 +115,17 @@ def _required_function(tree: ast.Module, spec: CodeSpec) -> AnyFunctionDef:
 def _check_header(function: AnyFunctionDef, spec: CodeSpec) -> None:
     is_async = isinstance(function, ast.AsyncFunctionDef)
     if is_async != spec.is_async:
-        raise CodeError(f"{spec.name!r} must {'' if spec.is_async else 'not '}be async. Write `{spec.header}:`.")
+        must = "must be" if spec.is_async else "must not be"
+        raise CodeError(f"{spec.name!r} {must} async. Write `{spec.header}:`.")
     if function.decorator_list:
-        raise CodeError(f"{spec.name!r} must have no decorator. Remove `@{ast.unparse(function.decorator_list[0])}`.")
-    expected = ast.parse(f"def {spec.name}{spec.parameters}: ...").body[0]
-    assert isinstance(expected, ast.FunctionDef)
+        decorator = ast.unparse(function.decorator_list[0])
+        raise CodeError(f"{spec.name!r} must have no decorator. Remove `@{decorator}`.")
+    expected = cast("ast.FunctionDef", ast.parse(f"def {spec.name}{spec.parameters}: ...").body[0])
     if _comparable(function.args) != _comparable(expected.args):
         came = parameters_text(function.args)
         raise CodeError(
-            f"The parameters of {spec.name!r} must be {spec.parameters}, got {came}. Keep names, order and defaults."
+            f"The parameters of {spec.name!r} must be {spec.parameters}, got {came}. "
+            "Keep the names, their order and their defaults."
         )
 
 
@@ -125,14 +133,14 @@ def _check_beside(statement: ast.stmt, spec: CodeSpec) -> None:
     line = getattr(statement, "lineno", "?")
     if not _is_allowed(statement):
         raise CodeError(
-            f"Line {line}, `{_first_line(statement)}`, would run outside of {spec.name!r}. Only imports, constants, "
-            f"functions and classes may stand beside it; move the statement into the function."
+            f"Line {line}, `{_first_line(statement)}`, would run outside of {spec.name!r}. Only imports, "
+            "constants, functions and classes may stand beside it; move the statement into the function."
         )
     for name in _bound_names(statement):
         if name == spec.name:
-            raise CodeError(f"Line {line} gives the name {spec.name!r} to something else. Use another name there.")
+            raise CodeError(f"Line {line} gives the name {name!r} to something else. Use another name there.")
         if name in spec.uses:
-            raise CodeError(f"Line {line} redefines {name!r}, which the program provides. Call it, do not define it.")
+            raise CodeError(f"Line {line} redefines {name!r}, which the program provides. Only call it.")
 
 
 def _is_allowed(statement: ast.stmt) -> bool:
@@ -145,7 +153,7 @@ def _is_allowed(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Assign):
         return all(_is_plain_target(target) for target in statement.targets) and _is_pure(statement.value)
     if isinstance(statement, ast.AnnAssign):
-        return isinstance(statement.target, ast.Name) and (statement.value is None or _is_pure(statement.value))
+        return _is_plain_target(statement.target) and (statement.value is None or _is_pure(statement.value))
     return False
 
 
@@ -172,7 +180,8 @@ def _bound_names(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [(alias.asname or alias.name).split(".")[0] for alias in statement.names]
-    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+    return [name.id for name in names if isinstance(name.ctx, ast.Store)]
 
 
 def _check_compiles(text: str) -> None:
@@ -183,7 +192,7 @@ def _check_compiles(text: str) -> None:
     except SyntaxError as error:
         raise CodeError(syntax_message(error)) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise CodeError(f"The source cannot be compiled: {error or type(error).__name__}. Write simpler code.") from error
+        raise CodeError(f"The source cannot be compiled: {error!r}. Write simpler code.") from error
 
 
 def _without_annotations(arguments: ast.arguments) -> ast.arguments:
