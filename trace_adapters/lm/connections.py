@@ -41,7 +41,10 @@ class Connections:
             self._notice_fork()
             kept = self._async_clients.get(loop)
             if kept is None or kept[0] != address:
-                kept = (address, AsyncOpenAI(base_url=address.base_url, api_key=address.api_key, **self._settings))
+                kept = (
+                    address,
+                    AsyncOpenAI(base_url=address.base_url, api_key=address.api_key, **self._settings),
+                )
                 self._async_clients[loop] = kept
             return kept[1]
 
@@ -75,7 +78,9 @@ class Connections:
     def _forget(self) -> None:
         self._owner = os.getpid()
         self._client: tuple[Address, OpenAI] | None = None
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI]] = WeakKeyDictionary()
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI]] = (
+            WeakKeyDictionary()
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Connections, (self._settings["timeout"], self._settings["max_retries"])
@@ -94,14 +99,22 @@ def model_error(error: Exception, model: str | None, address: Address) -> Except
 
     place = f"model {model!r} at {address.base_url}" if model else f"the server at {address.base_url}"
     if isinstance(error, openai.APITimeoutError):
-        return ModelError(f"expected an answer from {place} in time, got a timeout; raise timeout_s or shorten the request")
+        return ModelError(
+            f"expected an answer from {place} in time, got a timeout; raise timeout_s or shorten the request"
+        )
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
-        return ModelUnavailable(f"expected an answer from {place}, got no connection ({cause}); is it running, is base_url right?")
+        return ModelUnavailable(
+            f"expected an answer from {place}, got no connection ({cause}); is it running, is base_url right?"
+        )
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        return ModelUnavailable(f"expected {place} to accept the API key, got: {error.message}; set OPENAI_API_KEY or api_key=...")
+        return ModelUnavailable(
+            f"expected {place} to accept the API key, got: {error.message}; set OPENAI_API_KEY or api_key=..."
+        )
     if isinstance(error, openai.NotFoundError):
-        return ModelUnavailable(f"expected {place} to exist, got: {error.message}; check the model's name and base_url")
+        return ModelUnavailable(
+            f"expected {place} to exist, got: {error.message}; check the model's name and base_url"
+        )
     if isinstance(error, openai.APIStatusError):
         return ModelError(f"expected a reply from {place}, got status {error.status_code}: {error.message}")
     if isinstance(error, openai.OpenAIError | ValueError):
