@@ -6,19 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trace_adapters.lm.cache import MemoryCache as MemoryCache
-    from trace_adapters.lm.cache import ReplyCache as ReplyCache
-    from trace_adapters.lm.cache import SqliteCache as SqliteCache
+    from trace_adapters.lm.cache import (
+        MemoryCache as MemoryCache,
+        ReplyCache as ReplyCache,
+        SqliteCache as SqliteCache,
+    )
     from trace_adapters.lm.client import LM as LM
     from trace_adapters.lm.convert import as_lm as as_lm
-    from trace_adapters.lm.ledger import CallRecord as CallRecord
-    from trace_adapters.lm.ledger import record_calls as record_calls
-    from trace_adapters.lm.messages import Messages as Messages
-    from trace_adapters.lm.messages import count_tokens as count_tokens
-    from trace_adapters.lm.replies import LanguageModel as LanguageModel
-    from trace_adapters.lm.replies import Price as Price
-    from trace_adapters.lm.replies import Reply as Reply
-    from trace_adapters.lm.replies import Usage as Usage
+    from trace_adapters.lm.ledger import CallRecord as CallRecord, record_calls as record_calls
+    from trace_adapters.lm.messages import Messages as Messages, count_tokens as count_tokens
+    from trace_adapters.lm.replies import (
+        LanguageModel as LanguageModel,
+        Price as Price,
+        Reply as Reply,
+        Usage as Usage,
+    )
     from trace_adapters.lm.scripted import ScriptedLM as ScriptedLM
 
 _HOMES = {

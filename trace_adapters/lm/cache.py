@@ -90,8 +90,8 @@ class SqliteCache:
                 "CREATE TABLE IF NOT EXISTS reply (key TEXT PRIMARY KEY, replies TEXT, created REAL)"
             )
         except (OSError, sqlite3.Error) as error:
-            message = f"expected a file for cached replies at {str(self.path)!r}: {error}; give a path that can be written"
-            raise SettingError(message) from error
+            message = f"expected a file for cached replies at {str(self.path)!r}, got {error}"
+            raise SettingError(f"{message}; give a path that can be written") from error
         self._connection, self._owner = connection, os.getpid()
         return connection
 

@@ -9,9 +9,9 @@ from trace_adapters.errors import ModelError
 from trace_adapters.lm.replies import NO_USAGE, Price, Reply, Usage
 
 _SDK_FIELDS = frozenset(
-    "frequency_penalty logit_bias logprobs max_completion_tokens max_tokens metadata modalities n parallel_tool_calls "
-    "prediction presence_penalty reasoning_effort response_format seed service_tier stop store temperature tool_choice tools top_logprobs "
-    "top_p user verbosity extra_headers extra_query".split()
+    "frequency_penalty logit_bias logprobs max_completion_tokens max_tokens metadata modalities n "
+    "parallel_tool_calls prediction presence_penalty reasoning_effort response_format seed service_tier stop "
+    "store temperature tool_choice tools top_logprobs top_p user verbosity extra_headers extra_query".split()
 )
 
 
@@ -20,7 +20,8 @@ def build_request(
 ) -> dict[str, Any]:
     """Arguments for the SDK's `chat.completions.create`.
 
-    `json_schema` becomes a strict `response_format`; `grammar` and every field that the SDK does not know go into the body as they are.
+    `json_schema` becomes a strict `response_format`; `grammar` and every field that the SDK does not know go
+    into the body as they are.
     """
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
@@ -49,7 +50,8 @@ def read_replies(response: Any, price: Price | None, latency_s: float) -> list[R
     choices = getattr(response, "choices", None)
     if not choices:
         raise ModelError(
-            f"expected a chat completion with choices from the server, got {_shorten(response)}; is its address right?"
+            f"expected a chat completion with choices from the server, got {_shorten(response)}; is its "
+            "address right?"
         )
     usage = _read_usage(getattr(response, "usage", None), price)
     replies = []

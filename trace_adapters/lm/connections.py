@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """Makes the SDK's clients and keeps them: one for threads, one for each event loop. A forked process gets its own."""
+    """Makes the SDK's clients and keeps them: one for threads, one for each event loop. A forked process gets
+    its own.
+    """
+
+    _client: tuple[Address, OpenAI] | None
+    _async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI]]
 
     def __init__(self, timeout_s: float, max_retries: int) -> None:
         self._settings: dict[str, Any] = {"timeout": timeout_s, "max_retries": max_retries}
@@ -77,10 +82,8 @@ class Connections:
 
     def _forget(self) -> None:
         self._owner = os.getpid()
-        self._client: tuple[Address, OpenAI] | None = None
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI]] = (
-            WeakKeyDictionary()
-        )
+        self._client = None
+        self._async_clients = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Connections, (self._settings["timeout"], self._settings["max_retries"])

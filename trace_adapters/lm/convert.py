@@ -29,10 +29,12 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
             a `LanguageModel` (returned as it is);
             a name (`LM(name)`);
             a client of the `openai` SDK, sync or async (`name` is then needed);
-            a model object with `forward` and `history` that is called with `messages=` and returns a list of texts or of
+            a model object with `forward` and `history` that is called with `messages=` and returns a list of
+            texts or of
             mappings with `text`;
             a chat model with `invoke(messages)` that returns a message with `content`;
-            a function of a prompt, or of messages if its first argument is so named or annotated, that returns a text. Options
+            a function of a prompt, or of messages if its first argument is so named or annotated, that
+            returns a text. Options
             reach it only if it has arguments of these names.
         name: What the model is called in records. Default: what the object says.
         profile: "small" for models that need short, narrow questions.
@@ -57,13 +59,16 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
     if callable(model) and not isinstance(model, type):
         return AdaptedLM(_name_of(model, name), _Function(model).ask, None, profile=profile)
     raise AdapterError(
-        f"expected a language model (a LanguageModel, a name, an openai client, a model object called with messages=, a chat model "
+        f"expected a language model (a LanguageModel, a name, an openai client, a model object called with "
+        "messages=, a chat model "
         f"with invoke, or a function of a prompt), got {model!r}"
     )
 
 
 class AdaptedLM:
-    """A foreign model behind the protocol; its calls are recorded like any others, its options are passed on."""
+    """A foreign model behind the protocol; its calls are recorded like any others, its options are passed
+    on.
+    """
 
     supports_grammar = False
 
@@ -220,7 +225,8 @@ class _Function:
 def _from_client(client: Any, name: str | None, profile: Profile) -> AdaptedLM:
     if name is None:
         raise SettingError(
-            f"expected the name of the model that {client!r} shall be asked for; write as_lm(client, name=...)"
+            f"expected the name of the model that {client!r} shall be asked for; write as_lm(client, "
+            "name=...)"
         )
     if not inspect.iscoroutinefunction(client.chat.completions.create):
 

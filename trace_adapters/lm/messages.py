@@ -25,10 +25,12 @@ def read_messages(messages: Messages) -> list[dict[str, Any]]:
         return [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages:
         raise SettingError(f"expected a prompt or a non-empty sequence of messages, got {messages!r}")
+    plain = []
     for message in messages:
         if not isinstance(message, Mapping) or "role" not in message:
             raise SettingError(f"a message is a mapping with 'role' and 'content', got {message!r}")
-    return [dict(message) for message in messages]
+        plain.append(dict(message))
+    return plain
 
 
 def join_messages(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -53,8 +55,10 @@ def message_text(message: Mapping[str, Any]) -> str:
 def count_tokens(text: str) -> int:
     """Estimate how many tokens a text has, without a tokenizer.
 
-    Words of up to 6 letters count 1 token, longer ones 1 for each 6 letters, digits 1 each (as Qwen and Llama 3 split
-    them), runs of other signs 1 for each 2 signs, and text beyond ASCII 1 for each 2.5 bytes. Made to err upwards, so that a budget in
+    Words of up to 6 letters count 1 token, longer ones 1 for each 6 letters, digits 1 each (as Qwen and Llama
+    3 split
+    them), runs of other signs 1 for each 2 signs, and text beyond ASCII 1 for each 2.5 bytes. Made to err
+    upwards, so that a budget in
     estimated tokens holds in real ones; see docs/local-models.md for the measured ratios.
     """
     return sum(_piece_tokens(piece) for piece in _PIECES.findall(text))

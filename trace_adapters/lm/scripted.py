@@ -35,10 +35,13 @@ class ScriptedLM:
     """Answers from a list, in order, or with a function.
 
     Args:
-        script: A list of replies, or a function of the messages that returns one. A reply is a text, a ready `Reply`, or an
-            exception to be raised. A function may also name `role`, `sample_index` or `options` as arguments. Functions are called without a lock,
+        script: A list of replies, or a function of the messages that returns one. A reply is a text, a ready
+            `Reply`, or an
+            exception to be raised. A function may also name `role`, `sample_index` or `options` as arguments.
+            Functions are called without a lock,
             from the caller's thread.
-        usage: Token counts are the estimates of `count_tokens`, the cost is 0, unless a `Reply` says otherwise.
+        usage: Token counts are the estimates of `count_tokens`, the cost is 0, unless a `Reply` says
+            otherwise.
 
     Attributes:
         calls: Every call so far, in order.
@@ -54,7 +57,8 @@ class ScriptedLM:
     ) -> None:
         if isinstance(script, str):
             raise SettingError(
-                f"expected a list of replies or a function of the messages, got the text {script!r}; write [{script!r}]"
+                f"expected a list of replies or a function of the messages, got the text {script!r}; write "
+                f"[{script!r}]"
             )
         self.model = model
         self.profile: Profile = profile
@@ -113,7 +117,8 @@ class ScriptedLM:
                 self._next += 1
                 return self._replies[self._next - 1]
         raise ScriptExhausted(
-            f"expected at most {len(self._replies)} replies to be asked of this script, got call {len(self.calls)} "
+            f"expected at most {len(self._replies)} replies to be asked of this script, got call "
+            f"{len(self.calls)} "
             f"({call.prompt[:80]!r}…); give more replies or a function"
         )
 

@@ -20,7 +20,9 @@ Progress = Callable[[int, int | None, str], None]
 
 @dataclass(frozen=True)
 class PackageParts:
-    """A weight file in Python packages: part n is `member` of `requirement`, each with `{n}` or `{n:02d}` filled in."""
+    """A weight file in Python packages: part n is `member` of `requirement`, each with `{n}` or `{n:02d}`
+    filled in.
+    """
 
     requirement: str
     member: str
@@ -88,7 +90,9 @@ class Weights:
 
     @property
     def fingerprint(self) -> str:
-        """What distinguishes these weights: the pinned hash, or path, size and time of a file of the user's own."""
+        """What distinguishes these weights: the pinned hash, or path, size and time of a file of the user's
+        own.
+        """
         if self.known is not None:
             return self.known.sha256
         status = self.path.stat()
@@ -105,10 +109,12 @@ class Weights:
         if not self.path.is_file():
             if self.known is None:
                 raise ModelUnavailable(
-                    f"expected a GGUF file at {str(self.path)!r}, got no file; `trace-adapters models` lists models"
+                    f"expected a GGUF file at {str(self.path)!r}, got no file; `trace-adapters models` "
+                    "lists models"
                 )
             raise ModelUnavailable(
-                f"the weights of {self.name!r} are not on this machine; run: trace-adapters models fetch {self.name}"
+                f"the weights of {self.name!r} are not on this machine; run: trace-adapters models fetch "
+                f"{self.name}"
             )
         if self.known is not None:
             _check_pinned(self.path, self.known)
@@ -130,7 +136,9 @@ class ModelStatus:
 
 
 def home() -> Path:
-    """Where models and server states are kept: TRACE_ADAPTERS_HOME, else the platform's cache directory of this user."""
+    """Where models and server states are kept: TRACE_ADAPTERS_HOME, else the platform's cache directory of
+    this user.
+    """
     chosen = os.environ.get("TRACE_ADAPTERS_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -142,11 +150,13 @@ def home() -> Path:
 
 
 def models_directory() -> Path:
+    """Where fetched weights are."""
     return home() / "models"
 
 
 def find_weights(wanted: str) -> Weights:
-    """The weights that a name means: a known model, a file fetched earlier (its stem), or a path to a GGUF file. Touches no file.
+    """The weights that a name means: a known model, a file fetched earlier (its stem), or a path to a GGUF
+    file. Touches no file.
 
     Raises:
         SettingError: If the name means nothing.
@@ -162,7 +172,8 @@ def find_weights(wanted: str) -> Weights:
     if fetched.is_file():
         return Weights(wanted, fetched)
     raise SettingError(
-        f"expected a known model ({', '.join(KNOWN_MODELS)}), a fetched one or a path to a GGUF file, got {wanted!r}"
+        f"expected a known model ({', '.join(KNOWN_MODELS)}), a fetched one or a path to a GGUF file, got "
+        f"{wanted!r}"
     )
 
 
@@ -179,16 +190,9 @@ def model_path(name: str = "") -> Path:
 
 def list_models() -> list[ModelStatus]:
     """The known models, then other files in the models' directory."""
-    statuses = [_status(model) for model in KNOWN_MODELS.values()]
     files = {model.file for model in KNOWN_MODELS.values()}
-    for path in sorted(models_directory().glob("*.gguf")):
-        if path.name not in files:
-            statuses.append(
-                ModelStatus(
-                    path.stem, "ready", path, path.stat().st_size, "unknown", "fetched by address", False
-                )
-            )
-    return statuses
+    others = [path for path in sorted(models_directory().glob("*.gguf")) if path.name not in files]
+    return [_status(model) for model in KNOWN_MODELS.values()] + [_status_of_file(path) for path in others]
 
 
 def fetch(name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None) -> Path:
@@ -257,6 +261,10 @@ def _status(model: KnownModel) -> ModelStatus:
     return ModelStatus(
         model.name, state, path, model.size, model.licence, model.about, model.name == DEFAULT_MODEL
     )
+
+
+def _status_of_file(path: Path) -> ModelStatus:
+    return ModelStatus(path.stem, "ready", path, path.stat().st_size, "unknown", "fetched by address", False)
 
 
 def _is_checked(path: Path) -> bool:
