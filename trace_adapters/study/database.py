@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.where = url.render_as_string(hide_password=True)
-        self.path = None if _in_memory(url) else Path(str(url.database))
+        self.path = None if _in_memory(url) else Path(str(url.database).removeprefix("file:"))
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._write_lock = threading.Lock()
@@ -105,12 +106,14 @@ def _read_address(address: str | os.PathLike[str]) -> URL:
     text = os.fspath(address)
     if not text:
         raise StoreError("expected the address of a store, got an empty one; give e.g. 'sqlite:///study.db'")
-    if text == ":memory:" or "://" not in text:
+    if not re.match(r"\w{2,}(\+\w+)?:/", text):
         return URL.create("sqlite", database=text)
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
         raise StoreError(f"expected a store such as 'sqlite:///study.db' or a path, got {text!r}") from error
+    if url.get_backend_name() == "sqlite" and url.host:
+        raise StoreError(f"expected three slashes, as in 'sqlite:///study.db', got {text!r}; add one")
     if url.get_backend_name() != "sqlite":
         raise StoreError(
             f"expected a SQLite store such as 'sqlite:///study.db', got one of {url.get_backend_name()!r}; "
