@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -93,7 +94,9 @@ class Node:
     @property
     def inputs(self) -> dict[str, Node]:
         """Argument name -> node."""
-        return {name: _declared(source) for name, source in zip(self._argument_names, self._sources, strict=True)}
+        return {
+            name: _declared(source) for name, source in zip(self._argument_names, self._sources, strict=True)
+        }
 
     @property
     def recorded_inputs(self) -> dict[str, Node]:
@@ -138,7 +141,9 @@ class FailedCall(Node):
 
     failed = True
 
-    def __init__(self, data: BaseException, *args: Any, place: tuple[int, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, data: BaseException, *args: Any, place: tuple[int, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(data, *args, **kwargs)
         self.place = place
 
@@ -146,7 +151,9 @@ class FailedCall(Node):
         """Raise `ExecutionError` from the recorded exception."""
         error = self._data
         where = f", line {self.place[0]}: {self.place[1].strip()}" if self.place else ""
-        raise ExecutionError(f"{self.name} failed: {type(error).__name__}: {error}{where}", node=self) from error
+        raise ExecutionError(
+            f"{self.name} failed: {type(error).__name__}: {error}{where}", node=self
+        ) from error
 
 
 class Value(Node):
@@ -229,6 +236,33 @@ class Parameter(Node):
         overrides = _overrides.get()
         found = overrides.find(self) if overrides is not None else None
         return self._value if found is None else found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """A parameter of its own, with this one's value and no feedback."""
+        copied = Parameter(
+            copy.deepcopy(self._data, memo),
+            self.key,
+            self._description,
+            self.constraint,
+            self.kind,
+            choices=self.choices,
+            trainable=self.trainable,
+        )
+        copied.check = self.check
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (
+            self._data,
+            self.key,
+            self._description,
+            self.constraint,
+            self.kind,
+            self.choices,
+            self.check,
+        )
+        return _restore_parameter, (*parts, self.trainable)
 
     def receive(self, graph: Any) -> None:
         """Keep a trace graph as feedback."""
@@ -360,6 +394,21 @@ def keyed(parameters: Any) -> dict[str, Parameter]:
                 f"Two parameters have the key {parameter.key!r}; give each a name of its own: node(value, name=...)."
             )
     return found
+
+
+def _restore_parameter(
+    value: Any,
+    key: str,
+    description: str,
+    constraint: str,
+    kind: str,
+    choices: Any,
+    check: Any,
+    trainable: bool,
+) -> Parameter:
+    parameter = Parameter(value, key, description, constraint, kind, choices=choices, trainable=trainable)
+    parameter.check = check
+    return parameter
 
 
 def _declared(source: Node) -> Node:

@@ -122,7 +122,9 @@ class TraceGraph:
         try:
             data = json.loads(text)
             if data["schema"] != SCHEMA_VERSION:
-                raise DataError(f"The trace has schema {data['schema']!r}; this version reads {SCHEMA_VERSION}.")
+                raise DataError(
+                    f"The trace has schema {data['schema']!r}; this version reads {SCHEMA_VERSION}."
+                )
             known = {parameter.key: parameter for parameter in parameters}
             nodes: list[Node] = []
             for entry in data["nodes"]:
@@ -141,7 +143,9 @@ class TraceGraph:
             raise DataError(f"This text is not a trace graph: {error!r}.") from error
 
 
-def propagate(output: Node, feedback: Feedback | str | float, *, info: Mapping[str, Any] | None = None) -> TraceGraph:
+def propagate(
+    output: Node, feedback: Feedback | str | float, *, info: Mapping[str, Any] | None = None
+) -> TraceGraph:
     """Collect the nodes that some trainable parameter reaches on its way to `output`.
 
     The minimal subgraph propagator of OPTO (arXiv 2406.16218 sec. 3).
@@ -160,7 +164,9 @@ def propagate(output: Node, feedback: Feedback | str | float, *, info: Mapping[s
     Time O(nodes + edges), no recursion, no model call.
     """
     if not isinstance(output, Node):
-        raise TypeError(f"propagate() takes the node to judge, got {output!r}; make it with a bundle or node().")
+        raise TypeError(
+            f"propagate() takes the node to judge, got {output!r}; make it with a bundle or node()."
+        )
     top = output.read() if isinstance(output, Parameter) else output
     ancestors = _ancestors(top)
     reached: set[Node] = set()
@@ -169,7 +175,7 @@ def propagate(output: Node, feedback: Feedback | str | float, *, info: Mapping[s
             reached.add(node)
     nodes = [node for node in ancestors if node in reached]
     blanket = list(dict.fromkeys(s for node in nodes for s in node.sources if s not in reached))
-    names = unique_names([*blanket, *nodes] if top in reached else [*blanket, *nodes, top])
+    names = unique_names(dict.fromkeys([*nodes, top, *blanket]))
     return TraceGraph(nodes, blanket, top, Feedback.of(feedback), names, dict(info or {}))
 
 
@@ -181,7 +187,7 @@ def backward(output: Node, feedback: Feedback | str | float) -> TraceGraph:
     return graph
 
 
-def unique_names(nodes: Sequence[Node]) -> dict[Node, str]:
+def unique_names(nodes: Iterable[Node]) -> dict[Node, str]:
     """Give every node an identifier, unique among these nodes: `x`, `x_2`, `x_3`."""
     taken: dict[str, int] = {}
     names: dict[Node, str] = {}
@@ -249,7 +255,7 @@ def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str,
 
 def _value_to_json(value: Any) -> dict[str, Any]:
     if isinstance(value, BaseException):
-        return {"error": type(value).__name__, "message": str(value)}
+        return {"error": error_name(value), "message": str(value)}
     try:
         if json.loads(json.dumps(value, allow_nan=False)) == value:
             return {"json": value}

@@ -1,0 +1,104 @@
+"""What modules promise."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import trace_adapters as ta
+from trace_adapters.errors import DataError, ParameterError, UntrustedCode
+
+
+class Agent(ta.Module):
+    def __init__(self):
+        self.template = ta.node("Answer: {q}", name="template", trainable=True)
+        self.parts = {"limits": [ta.node(3, name="limit", trainable=True)]}
+
+    @ta.bundle(trainable=True)
+    def fill(self, template, q):
+        return template.format(q=q)
+
+    def forward(self, q):
+        return self.fill(self.template, q)
+
+
+def test_parameters_are_found_in_attributes_containers_and_methods():
+    """Everything trainable that the object holds is found, in order."""
+    assert list(Agent().parameters_dict()) == ["template", "limit", "fill"]
+
+
+def test_equal_keys_become_paths():
+    """Two parts with the same key are told apart by where they are."""
+
+    class Pair(ta.Module):
+        def __init__(self):
+            self.left, self.right = Agent(), Agent()
+
+    assert list(Pair().parameters_dict())[:2] == ["left.template", "left.parts.limits.0"]
+
+
+def test_save_and_load_bring_values_back(tmp_path):
+    """What is saved is JSON; what is loaded is what was saved."""
+    agent, other = Agent(), Agent()
+    agent.template.data = "Q: {q}"
+    agent.save(tmp_path / "agent.json")
+    assert json.loads((tmp_path / "agent.json").read_text())["values"]["template"] == "Q: {q}"
+    other.load(tmp_path / "agent.json")
+    assert other.values() == agent.values()
+
+
+def test_loading_learned_code_needs_consent(tmp_path):
+    """A file never brings code in without allow_code=True."""
+    agent, other = Agent(), Agent()
+    agent.fill.parameter.data = "def fill(self, template, q):\n    return q"
+    agent.save(tmp_path / "agent.json")
+    with pytest.raises(UntrustedCode, match="fill"):
+        other.load(tmp_path / "agent.json")
+    assert other.values() == Agent().values()
+    other.load(tmp_path / "agent.json", allow_code=True)
+    assert other("x").data == "x"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "other"}'])
+def test_a_foreign_file_is_a_clear_error(tmp_path, text):
+    """Nothing is changed by a file that is none of ours."""
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError):
+        Agent().load(tmp_path / "x.json")
+
+
+def test_values_are_set_all_or_none():
+    """One bad value leaves everything as it was."""
+    agent = Agent()
+    with pytest.raises(ParameterError):
+        agent.set_values({"template": "new {q}", "fill": "def other(): pass"})
+    assert agent.values() == Agent().values()
+
+
+def test_a_copy_has_parameters_of_its_own():
+    """Changing the copy does not change the original, nor its bundles."""
+    agent = Agent()
+    agent("x")
+    copied = agent.copy()
+    copied.template.data = "changed {q}"
+    copied.fill.parameter.data = "def fill(self, template, q):\n    return 'copied'"
+    assert (agent("1").data, copied("1").data) == ("Answer: 1", "copied")
+
+
+def test_model_makes_a_module_of_a_class():
+    """@model keeps name and methods."""
+
+    @ta.model
+    class Doubler:
+        """Doubles."""
+
+        def __init__(self):
+            self.factor = ta.node(2, name="factor", trainable=True)
+
+        def forward(self, x):
+            return self.factor * x
+
+    assert Doubler.__name__ == "Doubler"
+    assert Doubler()(4).data == 8
+    assert Doubler().parameters()[0].key == "factor"

@@ -1,0 +1,169 @@
+"""The parameters of an object: found, copied, saved and loaded."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trace_adapters.bundles import Bundle
+from trace_adapters.errors import DataError, ParameterError, UntrustedCode
+from trace_adapters.nodes import Parameter
+
+FORMAT = "trace-adapters module"
+VERSION = 1
+
+C = TypeVar("C", bound=type)
+S = TypeVar("S", bound="Module")
+
+
+class Module:
+    """An object whose attributes, their containers and its bundled methods are searched for parameters.
+
+    Subclasses define `forward(...)`; calling the object calls it.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        forward = getattr(self, "forward", None)
+        if forward is None:
+            raise TypeError(f"{type(self).__name__} has no forward(); define it to call the module.")
+        return forward(*args, **kwargs)
+
+    def parameters(self) -> list[Parameter]:
+        """The parameters, each once, in the order of the attributes."""
+        return list(self.parameters_dict().values())
+
+    def parameters_dict(self) -> dict[str, Parameter]:
+        """Key -> parameter. Where two parameters share a key, their paths in this object become their keys."""
+        found = list(_walk(self))
+        shared = [p.key for _, p in found]
+        for path, parameter in found:
+            if shared.count(parameter.key) > 1:
+                parameter.key = path
+        return {parameter.key: parameter for _, parameter in found}
+
+    def values(self) -> dict[str, Any]:
+        """The candidate that this object holds now: key -> value."""
+        return {key: parameter.data for key, parameter in self.parameters_dict().items()}
+
+    def set_values(self, candidate: Mapping[str, Any]) -> None:
+        """Set values by key, all or none.
+
+        Raises:
+            ParameterError: If a key is unknown or a value does not fit; then nothing is changed.
+        """
+        known = self.parameters_dict()
+        unknown = sorted(set(candidate) - set(known))
+        if unknown:
+            raise ParameterError(
+                f"{type(self).__name__} has no parameter {', '.join(unknown)}; it has {sorted(known)}."
+            )
+        for key, value in candidate.items():
+            if known[key].check is not None:
+                known[key].check(value)
+        for key, value in candidate.items():
+            known[key].data = value
+
+    def copy(self: S) -> S:
+        """A copy with parameters of its own."""
+        return copy.deepcopy(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the values as JSON; sources as text, never pickles. The file is replaced as a whole."""
+        data = {"format": FORMAT, "version": VERSION, "values": self.values()}
+        try:
+            text = json.dumps(data, indent=2, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"A parameter's value is no JSON and cannot be saved: {error}") from error
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+
+    def load(self, path: str | os.PathLike[str], *, allow_code: bool = False) -> None:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            allow_code: Accept sources that differ from this object's own functions. Read them first.
+
+        Raises:
+            DataError: If the file is none of ours.
+            UntrustedCode: If it holds other sources and `allow_code` is False; nothing is changed.
+        """
+        values = _read_values(Path(path))
+        known = self.parameters_dict()
+        changed = [
+            k for k, v in values.items() if k in known and known[k].kind == "code" and known[k].data != v
+        ]
+        if changed and not allow_code:
+            raise UntrustedCode(
+                f'{path} holds learned code for {", ".join(changed)}. Read it there under "values"; '
+                "then load(path, allow_code=True)."
+            )
+        self.set_values(values)
+
+
+def model(cls: C) -> C:
+    """Make a class a `Module` and keep its name and methods.
+
+    The `@model` of Trace.
+    """
+    if issubclass(cls, Module):
+        return cls
+    members = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    made = type(cls.__name__, (*[b for b in cls.__bases__ if b is not object], Module), members)
+    made.__qualname__ = cls.__qualname__
+    return made  # type: ignore[return-value]
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON file: {error}.") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("values"), dict):
+        raise DataError(f"{path} was not written by Module.save.")
+    if data.get("version") != VERSION:
+        raise DataError(f"{path} has version {data.get('version')!r}; this trace-adapters reads {VERSION}.")
+    return dict(data["values"])
+
+
+def _walk(root: Any) -> Iterator[tuple[str, Parameter]]:
+    """(path, parameter) of everything an object holds, each parameter once."""
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", root)]
+    while stack:
+        path, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Parameter):
+            yield path, value
+        elif isinstance(value, Bundle):
+            stack += [(path, parameter) for parameter in value.parameters()]
+        else:
+            stack += reversed([(f"{path}.{name}".lstrip("."), child) for name, child in _children(value)])
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Module):
+        own = [(n, v) for n, v in vars(value).items() if not n.startswith("_trace_adapters")]
+        names = dict.fromkeys(
+            n for c in reversed(type(value).__mro__) for n, v in vars(c).items() if _is_method(v)
+        )
+        return own + [(name, getattr(value, name)) for name in names if name not in vars(value)]
+    if isinstance(value, dict):
+        return [(str(key), child) for key, child in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(str(number), child) for number, child in enumerate(value)]
+    return []
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, Bundle)

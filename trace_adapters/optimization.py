@@ -1,0 +1,342 @@
+"""The one call that wires target, optimizers, search, store and budget."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from trace_adapters.errors import DataError, SettingError, StoreError, StudyNotFound
+from trace_adapters.evaluation import Evaluator, threads
+from trace_adapters.lm import LanguageModel, as_lm
+from trace_adapters.lm.ledger import CallRecord, record_calls
+from trace_adapters.nodes import Parameter
+from trace_adapters.optimizers.base import Optimizer
+from trace_adapters.optimizers.demos import Demonstrations
+from trace_adapters.optimizers.optoprime import OptoPrime
+from trace_adapters.optimizers.turns import Turns
+from trace_adapters.progress import Progress
+from trace_adapters.search.budget import Budget, Meter
+from trace_adapters.search.loop import TRAIN, VALIDATION, Search, SearchSettings
+from trace_adapters.search.policy import Greedy
+from trace_adapters.study.store import Store
+from trace_adapters.study.study import Study
+from trace_adapters.targets import Target, check_values, wrap
+
+OPTIMIZERS = ("optoprime", "demos")
+
+
+@dataclass(frozen=True)
+class Best:
+    """Attributes:
+    candidate: Parameter key -> value.
+    score: Mean on the validation set.
+    """
+
+    candidate: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `optimize` returns.
+
+    Attributes:
+        best: The best candidate with its validation score.
+        program: A copy of the program with these values; the input is untouched.
+        study: Everything that happened.
+        base_score: Validation score of the program as it came; None if it was never measured.
+        stopped: Why the search ended.
+        metric_calls: Judged runs, those of earlier sessions of the study included.
+    """
+
+    best: Best
+    program: Any
+    study: Study
+    base_score: float | None
+    stopped: str
+    metric_calls: int
+
+
+def optimize(
+    program: Any,
+    trainset: Sequence[Any],
+    metric: Callable[..., Any],
+    *,
+    valset: Sequence[Any] | None = None,
+    optimizer: str | Optimizer | Sequence[str | Optimizer] = "optoprime",
+    search: str = "greedy",
+    lm: Any = None,
+    store: str | os.PathLike[str] | Store = "sqlite:///study.db",
+    study: str | None = None,
+    resume: bool = False,
+    budget: Budget | int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    executor: Executor | None = None,
+    minibatch_size: int = 4,
+    proposals: int | None = None,
+    max_steps: int | None = None,
+    patience: int = 8,
+    full_score: float = 1.0,
+    objective: str | None = None,
+    progress: bool = True,
+    listener: Callable[[str, Mapping[str, Any]], None] | None = None,
+) -> Result:
+    """Optimize the parameters of a program from its traces and a metric's feedback.
+
+    Args:
+        program: A `ta.Module`, a bundle, an object of a framework with an installed adapter, or a `Target`.
+        trainset: Examples to learn from, in the program's own form.
+        metric: Judges an output: a number, (score, text) or `Feedback`; higher is better.
+        valset: Examples to choose by; default the training set.
+        optimizer: "optoprime", "demos", an optimizer, or several that take turns by what has paid.
+        search: "greedy": one incumbent, replaced by a child that is better on the minibatch its proposer saw and
+            not worse on `valset`.
+        lm: The model that proposes: a name for `ta.LM`, a model, a client of a framework, or a callable.
+        store: Where trials, proposals, judgements and model calls are written as they happen.
+        study: Name in the store; default the program's class and a number.
+        resume: Go on with that study; what is recorded is not run again.
+        budget: Hard limits; a number means metric calls. Default 50 metric calls for every validation example,
+            at least 200.
+        seed: The same seed with the same replies gives the same trials, whatever the number of workers.
+        workers: Runs of the program side by side, in threads.
+        executor: Runs them instead; its workers must share this process's memory.
+        minibatch_size: Training examples that a step looks at.
+        proposals: Candidates asked for in a step; default 1, and 8 for a small model.
+        max_steps: Steps at most.
+        patience: Steps without a new candidate after which the search ends.
+        full_score: The score that cannot be improved.
+        objective: What the optimizer is told to achieve, in words.
+        progress: Show progress: a live line on a terminal, plain lines elsewhere.
+        listener: Called with (kind, facts) for everything that happens.
+
+    Returns:
+        The result. After Ctrl-C too, with `stopped="interrupted"`: the best so far.
+
+    Raises:
+        SettingError: For options that cannot work.
+        DataError: For an empty training or validation set.
+        MetricError: If the metric fails: the study keeps what was done.
+        ModelError: If a model cannot be reached: go on later with `resume=True`.
+        StoreError: If the store cannot be used, or the study is there and `resume` is False.
+    """
+    if search != "greedy":
+        raise SettingError(f"search is 'greedy' in this version, got {search!r}.")
+    target = program if _is_target(program) else wrap(program)
+    train, validation = (
+        _examples(trainset, "trainset"),
+        _examples(trainset if valset is None else valset, "valset"),
+    )
+    parameters = target.parameters()
+    if not parameters:
+        raise SettingError(
+            f"{program!r} has no trainable parameter; declare one, e.g. node(..., trainable=True)."
+        )
+    limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
+    _require_positive(workers=workers, minibatch_size=minibatch_size, patience=patience)
+    optimizers = _optimizers(optimizer, list(parameters.values()), lm, objective)
+    settings = SearchSettings(
+        len(train),
+        len(validation),
+        seed,
+        proposals or _default_proposals(optimizers),
+        max_steps,
+        patience,
+        full_score,
+    )
+    base = {key: parameter.data for key, parameter in parameters.items()}
+    check_values(parameters, base)
+    config = {
+        "minibatch_size": minibatch_size,
+        "proposals": settings.proposals,
+        "optimizers": [o.name for o in optimizers],
+        "search": search,
+        "examples": _digest(target, train, validation),
+    }
+    opened = store if isinstance(store, Store) else Store.open(store)
+    with _open_study(
+        opened, study or type(target.program).__name__, resume, seed, config, parameters, base
+    ) as kept:
+        tokens, usd = _spent(kept)
+        meter = Meter(limits, tokens=tokens, usd=usd)
+        shown = Progress(kept.name, meter, enabled=progress)
+        tell = _announce(shown, listener)
+
+        def note(call: CallRecord) -> None:
+            kept.record_call(call)
+            if not call.cached:
+                meter.spend(call.usage)
+
+        with (
+            shown,
+            record_calls(note),
+            nullcontext(executor) if executor is not None else threads(workers) as pool,
+        ):
+            splits = {TRAIN: train, VALIDATION: validation}
+            judge = Evaluator(target, splits, metric, kept, meter, pool, tell)
+            policy = Greedy(len(train), size=minibatch_size, seed=seed, full_score=full_score)
+            walk = Search(base, judge, Turns(optimizers), policy, kept, settings, tell)
+            stopped = _run(walk, kept, tell)
+        return _result(target, kept, walk, base, stopped, meter)
+
+
+def _run(walk: Search, kept: Study, tell: Callable[[str, Mapping[str, Any]], None]) -> str:
+    try:
+        stopped = walk.run()
+    except KeyboardInterrupt:
+        kept.record_event("interrupted")
+        tell("stopped", {"reason": "interrupted"})
+        return "interrupted"
+    kept.finish(stopped)
+    tell("stopped", {"reason": stopped})
+    return stopped
+
+
+def _result(
+    target: Target, kept: Study, walk: Search, base: Mapping[str, Any], stopped: str, meter: Meter
+) -> Result:
+    trials = kept.trials()
+    base_score = trials[0].score if trials else None
+    incumbent = walk.incumbent
+    values = dict(base) if incumbent is None else dict(incumbent.values)
+    score = float("nan") if incumbent is None else incumbent.score
+    best = Best(values, score)
+    return Result(best, target.with_values(values), kept, base_score, stopped, meter.metric_calls)
+
+
+@contextmanager
+def _open_study(
+    store: Store,
+    name: str,
+    resume: bool,
+    seed: int,
+    config: Mapping[str, Any],
+    parameters: Mapping[str, Parameter],
+    base: Mapping[str, Any],
+) -> Iterator[Study]:
+    space = [
+        {"key": p.key, "kind": p.kind, "description": p.description, "constraint": p.constraint}
+        for p in parameters.values()
+    ]
+    try:
+        kept = (
+            store.load_study(name)
+            if resume
+            else store.create_study(name, seed=seed, config=config, space=space, base=base)
+        )
+    except StudyNotFound:
+        kept = store.create_study(name, seed=seed, config=config, space=space, base=base)
+    with kept:
+        _require_same_run(kept, seed, config, base)
+        kept.lock(f"{socket.gethostname()}:{os.getpid()}")
+        yield kept
+
+
+def _require_same_run(kept: Study, seed: int, config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+    """A resumed search walks the recorded way again, so it must begin at the same place."""
+    facts = kept.facts
+    now = {"seed": seed, **config, "base": dict(base)}
+    then = {"seed": facts.seed, **facts.config, "base": kept.candidate(kept.base_key)}
+    changed = [name for name in now if now[name] != then.get(name)]
+    if changed:
+        shown = ", ".join(f"{n}={then.get(n)!r}" for n in changed if n not in ("base", "examples"))
+        what = ", ".join(changed)
+        raise StoreError(
+            f"The study {kept.name!r} was begun with other {what}"
+            + (f" ({shown})" if shown else "")
+            + "; resume it with the same, or begin a study of another name."
+        )
+
+
+def _optimizers(
+    chosen: str | Optimizer | Sequence[str | Optimizer],
+    parameters: Sequence[Parameter],
+    lm: Any,
+    objective: str | None,
+) -> list[Optimizer]:
+    names = [chosen] if isinstance(chosen, str) or not isinstance(chosen, Sequence) else list(chosen)
+    if not names:
+        raise SettingError(f"optimizer is empty; choose among {', '.join(OPTIMIZERS)} or pass optimizers.")
+    model: LanguageModel | None = as_lm(lm) if lm is not None else None
+    return [_optimizer(name, parameters, model, objective) for name in names]
+
+
+def _optimizer(
+    chosen: str | Optimizer, parameters: Sequence[Parameter], lm: LanguageModel | None, objective: str | None
+) -> Optimizer:
+    if not isinstance(chosen, str):
+        return chosen
+    if chosen == "optoprime":
+        if lm is None:
+            raise SettingError(
+                "optimizer='optoprime' asks a language model: pass lm='gpt-4o-mini', ta.LM(...) or 'local'."
+            )
+        mine = [p for p in parameters if p.kind != "demos"]
+        if not mine:
+            raise SettingError(
+                "optoprime has no parameter to propose: every one is a list of demonstrations."
+            )
+        return OptoPrime(mine, lm=lm, objective=objective)
+    if chosen == "demos":
+        mine = [p for p in parameters if p.kind == "demos"]
+        if not mine:
+            raise SettingError(
+                "optimizer='demos' needs a parameter of kind 'demos'; this program declares none."
+            )
+        return Demonstrations(mine)
+    raise SettingError(f"There is no optimizer {chosen!r}; there are {', '.join(OPTIMIZERS)}.")
+
+
+def _default_proposals(optimizers: Sequence[Optimizer]) -> int:
+    return max(getattr(optimizer, "default_proposals", 1) for optimizer in optimizers)
+
+
+def _examples(examples: Any, name: str) -> list[Any]:
+    try:
+        found = list(examples)
+    except TypeError as error:
+        raise DataError(f"{name} must be a sequence of examples, got {examples!r}.") from error
+    if not found:
+        raise DataError(f"{name} is empty; give at least one example.")
+    return found
+
+
+def _digest(target: Target, *splits: Sequence[Any]) -> str:
+    names = [
+        [target.example_id(e, n) + target.example_text(e) for n, e in enumerate(split)] for split in splits
+    ]
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
+
+
+def _spent(kept: Study) -> tuple[int, float]:
+    totals = kept.totals()
+    return sum(t.tokens_in + t.tokens_out for t in totals), sum(t.cost_usd or 0.0 for t in totals)
+
+
+def _require_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise SettingError(f"{name} must be a whole number of at least 1, got {number!r}.")
+
+
+def _is_target(program: Any) -> bool:
+    return all(
+        callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id")
+    )
+
+
+def _announce(
+    shown: Progress, listener: Callable[[str, Mapping[str, Any]], None] | None
+) -> Callable[[str, Mapping[str, Any]], None]:
+    def tell(kind: str, facts: Mapping[str, Any]) -> None:
+        shown.tell(kind, facts)
+        if listener is not None:
+            listener(kind, facts)
+
+    return tell

@@ -1,0 +1,1 @@
+"""Search over candidates: what to try next, and what to keep."""

@@ -1,0 +1,113 @@
+"""What a run may spend, and what it has spent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trace_adapters.errors import BudgetExceeded, SettingError
+from trace_adapters.lm.replies import Usage
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hard limits; None is no limit. At least one must be given.
+
+    Attributes:
+        metric_calls: Runs of the program that are judged, those of a resumed run's first part included.
+        usd: Dollars for model calls of known price; calls of unknown price count as nothing, and are reported.
+        tokens: Prompt and completion tokens of all roles.
+        wall_s: Seconds since this call of `optimize` began.
+    """
+
+    metric_calls: int | None = None
+    usd: float | None = None
+    tokens: int | None = None
+    wall_s: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = {f.name: getattr(self, f.name) for f in fields(self)}
+        if all(limit is None for limit in limits.values()):
+            raise SettingError("A budget needs a limit, e.g. Budget(metric_calls=300).")
+        for name, limit in limits.items():
+            if limit is not None and (
+                not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0
+            ):
+                raise SettingError(f"Budget {name} must be a number above 0, got {limit!r}.")
+
+    @classmethod
+    def of(cls, value: Any) -> Budget:
+        """A budget as it is, or a number of metric calls."""
+        if isinstance(value, Budget):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return cls(metric_calls=value)
+        raise SettingError(f"budget is a Budget or a number of metric calls, got {value!r}.")
+
+
+class Meter:
+    """Counts against a budget; safe to use from several threads.
+
+    Args:
+        budget: The limits.
+        tokens, usd: Spent by earlier sessions of the same study.
+    """
+
+    def __init__(self, budget: Budget, *, tokens: int = 0, usd: float = 0.0) -> None:
+        self.budget = budget
+        self.metric_calls = 0
+        self.tokens = tokens
+        self.usd = usd
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def wall_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def reserve(self, metric_calls: int) -> None:
+        """Take this many metric calls, all or none.
+
+        Raises:
+            BudgetExceeded: If that is more than is left, or another limit is reached.
+        """
+        with self._lock:
+            self._check()
+            limit = self.budget.metric_calls
+            if limit is not None and self.metric_calls + metric_calls > limit:
+                raise BudgetExceeded(
+                    f"{metric_calls} more metric calls would pass {limit} ({self.metric_calls} made)."
+                )
+            self.metric_calls += metric_calls
+
+    def check(self) -> None:
+        """Raise `BudgetExceeded` if tokens, dollars or time are spent."""
+        with self._lock:
+            self._check()
+
+    def spend(self, usage: Usage | None) -> None:
+        """Count a model call."""
+        if usage is None:
+            return
+        with self._lock:
+            self.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+            self.usd += usage.cost_usd or 0.0
+
+    def left(self) -> dict[str, float]:
+        """Limit name -> what is left of it."""
+        spent = {
+            "metric_calls": self.metric_calls,
+            "usd": self.usd,
+            "tokens": self.tokens,
+            "wall_s": self.wall_s,
+        }
+        limits = {name: getattr(self.budget, name) for name in spent}
+        return {name: limit - spent[name] for name, limit in limits.items() if limit is not None}
+
+    def _check(self) -> None:
+        for name in ("tokens", "usd", "wall_s"):
+            limit, spent = getattr(self.budget, name), getattr(self, name)
+            if limit is not None and spent >= limit:
+                raise BudgetExceeded(f"The budget of {limit} {name} is spent ({spent:.4g}).")

@@ -1,0 +1,251 @@
+"""Programs as the loop sees them: plain Python here, foreign ones through their adapter."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from trace_adapters.bundles import Bundle
+from trace_adapters.code import error_place
+from trace_adapters.errors import AdapterError, ExecutionError, MetricError, ModelError, ParameterError
+from trace_adapters.modules import Module
+from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, unwrap, using
+from trace_adapters.traces import Feedback, error_name
+
+ENTRY_POINTS = "trace_adapters"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a program on one example.
+
+    Attributes:
+        output: The plain result; None if the program failed.
+        node: The output node of the trace; a `FailedCall` if the program failed.
+        error: What the program raised, or None.
+    """
+
+    output: Any
+    node: Node
+    error: BaseException | None = None
+
+
+class Target(Protocol):
+    """A program that can be run under a candidate.
+
+    Attributes:
+        program: The user's object, never changed.
+    """
+
+    program: Any
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Key -> parameter, all trainable ones, in a stable order."""
+        ...
+
+    def with_values(self, candidate: Mapping[str, Any]) -> Any:
+        """An independent copy of the program with these values; `ParameterError` if they do not fit."""
+        ...
+
+    def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
+        """Run and record; a failure of the program is a `Run`, one of the model's server a `ModelError`."""
+        ...
+
+    def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
+        """Call the user's metric the framework's way; `MetricError` if it fails."""
+        ...
+
+    def example_id(self, example: Any, position: int) -> str:
+        """A name for the example, stable across processes."""
+        ...
+
+    def example_text(self, example: Any) -> str:
+        """The example as one readable text."""
+        ...
+
+
+class PythonTarget:
+    """A `Module`, a `Bundle`, or a function that reads the given parameters.
+
+    An example is a mapping with the program's keyword arguments (keys that it does not take are left out, for
+    the metric to use), or a pair (argument, expected value). The metric is called as `metric(example, output)`.
+    """
+
+    def __init__(self, program: Callable[..., Any], parameters: Any = None) -> None:
+        if not callable(program):
+            raise AdapterError(f"A program must be callable, got {program!r}.")
+        self.program = program
+        self._parameters = keyed(parameters) if parameters is not None else _own_parameters(program)
+        self._accepts = _accepted_names(program)
+
+    def parameters(self) -> dict[str, Parameter]:
+        return {key: parameter for key, parameter in self._parameters.items() if parameter.trainable}
+
+    def with_values(self, candidate: Mapping[str, Any]) -> Any:
+        check_values(self._parameters, candidate)
+        if isinstance(self.program, Module):
+            copied = self.program.copy()
+            copied.set_values(candidate)
+            return copied
+        if isinstance(self.program, Bundle):
+            own = copy.deepcopy(self.program)
+            for parameter in own.parameters():
+                parameter.data = candidate.get(parameter.key, parameter.data)
+            return own
+        return _bind_values(self.program, self._overrides(candidate))
+
+    def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
+        args, kwargs = self._arguments(example)
+        with using(self._overrides(candidate)):
+            try:
+                result = self.program(*args, **kwargs)
+            except ModelError:
+                raise
+            except ExecutionError as error:
+                if error.node is None:
+                    return _failed_run(error)
+                return Run(None, error.node, error.node.data)
+            except Exception as error:
+                return _failed_run(error)
+        if isinstance(result, FailedCall):
+            return Run(None, result, result.data)
+        return Run(unwrap(result), result if isinstance(result, Node) else Node(result))
+
+    def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
+        if run.error is not None:
+            expected = example[1] if isinstance(example, tuple) and len(example) == 2 else None
+            if isinstance(example, Mapping):
+                expected = {k: v for k, v in example.items() if k not in self._accepts} or None
+            return failure_feedback(run, expected)
+        return call_metric(metric, example, run.output)
+
+    def example_id(self, example: Any, position: int) -> str:
+        return str(example["id"]) if isinstance(example, Mapping) and "id" in example else str(position)
+
+    def example_text(self, example: Any) -> str:
+        return repr(example)
+
+    def _overrides(self, candidate: Mapping[str, Any]) -> dict[Any, Any]:
+        return {self._parameters[key]: value for key, value in candidate.items() if key in self._parameters}
+
+    def _arguments(self, example: Any) -> tuple[list[Any], dict[str, Any]]:
+        if isinstance(example, Mapping):
+            return [], {k: v for k, v in example.items() if k in self._accepts}
+        if isinstance(example, tuple) and len(example) == 2:
+            return [example[0]], {}
+        return [example], {}
+
+
+def wrap(program: Any, **options: Any) -> Target:
+    """Find the adapter of a program's framework.
+
+    Walks the classes of the program and loads the first adapter whose framework one of them comes from, by the
+    entry points of group "trace_adapters" (name: the framework's import root; object: `wrap(program, **options)`).
+
+    Raises:
+        AdapterError: If there is no adapter and the program is no callable with parameters.
+    """
+    if isinstance(program, (Module, Bundle)):
+        return PythonTarget(program, **options)
+    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    for cls in type(program).__mro__:
+        point = known.get(cls.__module__.partition(".")[0])
+        if point is not None:
+            target: Target = getattr(point.load(), "wrap")(program, **options)  # noqa: B009
+            return target
+    if "parameters" in options:
+        return PythonTarget(program, **options)
+    names = ", ".join(sorted(known)) or "none"
+    raise AdapterError(
+        f"Cannot find the parameters of {program!r}: it is no ta.Module and no bundle, and no adapter is installed "
+        f"for {type(program).__module__} (installed: {names}). Make it a ta.Module or pass parameters=[...]."
+    )
+
+
+def check_values(parameters: Mapping[str, Parameter], candidate: Mapping[str, Any]) -> None:
+    """Refuse a candidate with unknown keys or values that do not fit.
+
+    Raises:
+        ParameterError: Naming the key.
+    """
+    unknown = sorted(set(candidate) - set(parameters))
+    if unknown:
+        raise ParameterError(f"There is no parameter {', '.join(unknown)}; there are {sorted(parameters)}.")
+    for key, value in candidate.items():
+        check = parameters[key].check
+        if check is not None:
+            check(value)
+
+
+def call_metric(metric: Callable[..., Any], *args: Any) -> Feedback:
+    """Call a metric and read what it returns.
+
+    Raises:
+        MetricError: If it raises, or returns nothing that has a score.
+    """
+    try:
+        returned = metric(*args)
+    except Exception as error:
+        raise MetricError(
+            f"The metric {getattr(metric, '__name__', metric)!r} raised {type(error).__name__}: {error}"
+        ) from error
+    try:
+        feedback = Feedback.of(returned)
+    except (TypeError, ValueError) as error:
+        raise MetricError(
+            f"The metric must return a number, (score, text) or Feedback, got {returned!r}."
+        ) from error
+    if feedback.score is None:
+        raise MetricError(
+            f"The metric must give a score, got only {returned!r}; return Feedback(score, text)."
+        )
+    return feedback
+
+
+def failure_feedback(run: Run, expected: Any = None) -> Feedback:
+    """Score 0 with what failed, where, and what was expected."""
+    error = run.error
+    if error is None:
+        raise ValueError("failure_feedback() needs a run that failed.")
+    text = f"The program failed: {error_name(error)}: {error}"
+    place = run.node.place if isinstance(run.node, FailedCall) else None
+    if place is not None:
+        text += f" in {run.node.name}, line {place[0]}: {place[1].strip()}"
+    if expected is not None:
+        text += f"\nExpected: {expected}"
+    return Feedback(0.0, text)
+
+
+def _failed_run(error: Exception) -> Run:
+    return Run(None, FailedCall(error, None, "", Operation("program"), place=error_place(error)), error)
+
+
+def _own_parameters(program: Any) -> dict[str, Parameter]:
+    if isinstance(program, Module):
+        return program.parameters_dict()
+    if isinstance(program, Bundle):
+        return keyed(program.parameters())
+    raise AdapterError(f"Pass parameters=[...] with what {program!r} reads, or make it a ta.Module.")
+
+
+def _accepted_names(program: Any) -> frozenset[str]:
+    called = program.forward if isinstance(program, Module) and hasattr(program, "forward") else program
+    called = called.function if isinstance(called, Bundle) else called
+    try:
+        return frozenset(inspect.signature(called).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _bind_values(program: Callable[..., Any], overrides: Mapping[Any, Any]) -> Callable[..., Any]:
+    def optimized(*args: Any, **kwargs: Any) -> Any:
+        with using(overrides):
+            return program(*args, **kwargs)
+
+    optimized.__name__ = getattr(program, "__name__", "program")
+    optimized.__doc__ = getattr(program, "__doc__", None)
+    return optimized
