@@ -8,9 +8,7 @@ from typing import Any
 
 from trace_adapters.bundles import _plain, _source
 from trace_adapters.code import error_place
-from trace_adapters.nodes import FailedCall, Node, Operation, is_tracing, unwrap
-from trace_adapters.nodes import Parameter as Parameter
-from trace_adapters.nodes import node as node
+from trace_adapters.nodes import FailedCall, Node, Operation, Parameter as Parameter, is_tracing, node as node, unwrap
 from trace_adapters.traces import Feedback, TraceGraph, backward
 
 _BINARY = {
