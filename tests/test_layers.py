@@ -19,14 +19,24 @@ FACES = ("trace_adapters", "trace_adapters.extend")
 # The floors of the house: a room imports from the floors below it, and from the rooms in BESIDE.
 FLOORS = (
     ("errors",),
-    ("nodes", "code", "source_checks", "lm", "sandbox"),
+    ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_surroundings"),
     ("learned",),
     ("bundles", "traces", "study"),
-    ("modules", "tape", "operators", "optimizers", "search", "inference"),
-    ("evaluation", "optimize"),
+    ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
+    ("targets", "progress"),
+    ("evaluation", "optimization"),
     ("report", "cli"),
 )
-BESIDE = {("code", "source_checks"), ("optimize", "evaluation"), ("sandbox", "code")}
+BESIDE = {
+    ("code", "source_checks"),
+    ("code", "source_compiling"),
+    ("code", "source_surroundings"),
+    ("optimization", "evaluation"),
+    ("sandbox", "code"),
+    ("search", "optimizers"),
+    ("source_compiling", "source_checks"),
+    ("tape", "lineage"),
+}
 TOP = ("testing",)  # shipped conformance suites: may use every room
 FRAMEWORKS = re.compile(r"\b(dspy|langchain(_\w+)?|langgraph|litellm)\b", re.IGNORECASE)
 FRAMEWORK_ROOTS = {"dspy", "langchain", "langchain_core", "langgraph", "litellm", "textgrad", "httpx"}
@@ -122,12 +132,12 @@ def test_every_room_has_a_floor() -> None:
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("from trace_adapters.optimize import optimize", "does not stand below"),
+        ("from trace_adapters.optimization import optimize", "does not stand below"),
         ("from trace_adapters import traces", "does not stand below"),
         ("from trace_adapters.code import read_source", "does not stand below"),
-        ("def f():\n    from trace_adapters.optimize import optimize", "does not stand below"),
+        ("def f():\n    from trace_adapters.optimization import optimize", "does not stand below"),
         (
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..optimize import optimize",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..optimization import optimize",
             "not stand below",
         ),
         ("import importlib\nimportlib.import_module('trace_adapters.cli')", "does not stand below"),

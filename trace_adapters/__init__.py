@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trace_adapters.bundles import bundle as bundle
     from trace_adapters.errors import (
         AdapterError as AdapterError,
         BudgetExceeded as BudgetExceeded,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         UntrustedCode as UntrustedCode,
     )
     from trace_adapters.lm import LM as LM, ScriptedLM as ScriptedLM, as_lm as as_lm
+    from trace_adapters.modules import Module as Module, model as model
     from trace_adapters.nodes import (
         Node as Node,
         Parameter as Parameter,
@@ -36,12 +38,18 @@ if TYPE_CHECKING:
         node as node,
         using as using,
     )
+    from trace_adapters.optimization import optimize as optimize
+    from trace_adapters.optimizers.optoprime import OptoPrime as OptoPrime
+    from trace_adapters.search.budget import Budget as Budget
+    from trace_adapters.study import Store as Store, Study as Study
+    from trace_adapters.targets import wrap as wrap
     from trace_adapters.traces import Feedback as Feedback, TraceGraph as TraceGraph, propagate as propagate
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterError": "trace_adapters.errors",
+    "Budget": "trace_adapters.search.budget",
     "BudgetExceeded": "trace_adapters.errors",
     "CodeError": "trace_adapters.errors",
     "DataError": "trace_adapters.errors",
@@ -51,7 +59,9 @@ _HOMES = {
     "MetricError": "trace_adapters.errors",
     "ModelError": "trace_adapters.errors",
     "ModelUnavailable": "trace_adapters.errors",
+    "Module": "trace_adapters.modules",
     "Node": "trace_adapters.nodes",
+    "OptoPrime": "trace_adapters.optimizers.optoprime",
     "Parameter": "trace_adapters.nodes",
     "ParameterError": "trace_adapters.errors",
     "SandboxError": "trace_adapters.errors",
@@ -60,18 +70,24 @@ _HOMES = {
     "ScriptExhausted": "trace_adapters.errors",
     "ScriptedLM": "trace_adapters.lm",
     "SettingError": "trace_adapters.errors",
+    "Store": "trace_adapters.study",
     "StoreError": "trace_adapters.errors",
     "StoreTooNew": "trace_adapters.errors",
+    "Study": "trace_adapters.study",
     "StudyExists": "trace_adapters.errors",
     "StudyNotFound": "trace_adapters.errors",
     "TraceAdaptersError": "trace_adapters.errors",
     "TraceGraph": "trace_adapters.traces",
     "UntrustedCode": "trace_adapters.errors",
     "as_lm": "trace_adapters.lm",
+    "bundle": "trace_adapters.bundles",
+    "model": "trace_adapters.modules",
     "no_trace": "trace_adapters.nodes",
     "node": "trace_adapters.nodes",
+    "optimize": "trace_adapters.optimization",
     "propagate": "trace_adapters.traces",
     "using": "trace_adapters.nodes",
+    "wrap": "trace_adapters.targets",
 }
 __all__ = [*_HOMES]
 
@@ -81,6 +97,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import_module("trace_adapters.operators")  # whoever meets a node may add and compare it
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
 

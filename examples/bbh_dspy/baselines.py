@@ -19,7 +19,7 @@ from examples.bbh_dspy.data import Split, load
 from examples.bbh_dspy.measure import CountedQA, RunCounter, measure
 from examples.bbh_dspy.metric import is_exact
 
-UNLIMITED = 1_000_000  # errors that DSPy shall bear: the program crashes at first, and that is the point
+UNLIMITED = 1_000_000  # errors that DSPy shall bear: the program crashes at first
 MAX_TOKENS = 300
 
 
@@ -35,13 +35,13 @@ def copro_shape(runs: int, n_examples: int) -> tuple[int, int]:
     fitting = [(breadth, depth) for breadth, depth in shapes if breadth >= 2]
     if not fitting:
         raise ta.SettingError(
-            f"COPRO needs at least {2 * n_examples} program runs for {n_examples} examples; got --runs {runs}."
+            f"COPRO needs at least {2 * n_examples} runs for {n_examples} examples; got --runs {runs}."
         )
     return max(fitting, key=lambda shape: (shape[0] * shape[1], shape[1]))
 
 
 def compile_copro(program: CountedQA, split: Split, runs: int) -> dspy.Module:
-    """Search the predictor's instructions on all examples that are not for the test, as the article's script does."""
+    """Search the predictor's instructions on all examples but the test's, as the article's script does."""
     examples = [*split.train, *split.val]
     breadth, depth = copro_shape(runs, len(examples))
     optimizer = COPRO(metric=is_exact, breadth=breadth, depth=depth)
@@ -50,9 +50,9 @@ def compile_copro(program: CountedQA, split: Split, runs: int) -> dspy.Module:
 
 
 def compile_bootstrap(program: CountedQA, split: Split, runs: int) -> dspy.Module:
-    """Collect demonstrations from the program's own right answers, with new samples for the questions it misses.
+    """Collect demonstrations from the program's own right answers, sampling anew where it misses.
 
-    No labelled demonstrations: the examples have a question and an answer, the predictor a prompt and a response.
+    No labelled ones: the examples have a question and an answer, the predictor a prompt and a response.
     """
     examples = [*split.train, *split.val]
     optimizer = BootstrapFewShot(
@@ -116,7 +116,7 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
 
 
 def connect(model: str, base_url: str | None, temperature: float = 0.0) -> dspy.LM:
-    """The model as DSPy takes it: the embedded one ("local", "local:NAME") or any OpenAI-compatible server's."""
+    """The model as DSPy takes it: the embedded one ("local…") or any OpenAI-compatible server's."""
     if model.split(":")[0] == "local":
         local = ta.LM(model)
         model, base_url, key = local.model, local.base_url, local.api_key
@@ -166,13 +166,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def report(result: dict[str, Any]) -> None:
     """Print what was measured."""
-    print(f"{result['method']} on {result['task']} with {result['model']}, {result['n_test']} test examples")
-    print(f"majority class  {result['majority']:.3f}")
-    for moment in ("before", "after"):
-        low, high = result[f"{moment}_interval"]
-        print(
-            f"{moment:<15} {result[moment]:.3f}  [{low:.3f}, {high:.3f}], {result[f'crashes_{moment}']} crashes"
-        )
+    print(f"{result['method']} on {result['task']} with {result['model']}")
+    print(f"test examples   {result['n_test']}, majority class {result['majority']:.3f}")
+    for when in ("before", "after"):
+        low, high = result[f"{when}_interval"]
+        print(f"{when:<15} {result[when]:.3f}  [{low:.3f}, {high:.3f}], {result[f'crashes_{when}']} crashes")
     print(f"program runs    {result['runs']} of {result['runs_allowed']} ({result['runs_crashed']} crashed)")
     print(f"seconds         {result['wall_s']}")
     if result["error"]:

@@ -111,6 +111,5 @@ def measure(program: dspy.Module, examples: Sequence[dspy.Example], threads: int
 
     with ThreadPoolExecutor(threads) as pool:
         judged = list(pool.map(judge, examples))
-    return Accuracy(
-        sum(right is True for right in judged), len(judged), sum(right is None for right in judged)
-    )
+    crashes = sum(right is None for right in judged)
+    return Accuracy(sum(right is True for right in judged), len(judged), crashes)

@@ -9,8 +9,8 @@ import dspy
 RIGHT = "The answer is correct. No need to change anything."
 WRONG = (
     'The answer is wrong. We expect the output of your answer to be "{expected}"{form}, but it was '
-    '"{given}". Please modify the prompt and relevant parts of the program to help the language model produce '
-    "the right answer."
+    '"{given}". Please modify the prompt and relevant parts of the program to help the language model '
+    "produce the right answer."
 )
 
 
