@@ -1,0 +1,339 @@
+"""Workers that are kept for the sources they run."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import hashlib
+import inspect
+import math
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from trace_adapters.errors import BudgetExceeded, SandboxError, SandboxTimeout
+from trace_adapters.sandbox.codecs import read_value, write_value
+from trace_adapters.sandbox.failures import read_failure, with_place
+from trace_adapters.sandbox.limits import Limits
+from trace_adapters.sandbox.processes import Worker
+
+FULL_LEVEL = "seccomp+landlock"
+
+_in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("in_sandbox_callback", default=False)
+
+
+class SandboxPool:
+    """Worker processes, each for one source, so that one candidate cannot poison another.
+
+    Safe for threads. A process forked from the host starts with an empty pool of its own.
+
+    Args:
+        max_workers: Most processes at a time. A caller waits for a free one; a call made from inside a callback
+            never waits, so that nested calls cannot block each other.
+        limits: What each worker may use up.
+    """
+
+    def __init__(self, max_workers: int = 32, limits: Limits | None = None) -> None:
+        if max_workers < 1:
+            raise ValueError(f"max_workers is at least 1, got {max_workers!r}.")
+        self._max_workers = max_workers
+        self._limits = limits or Limits()
+        self._level: str | None = None
+        self._forget()
+        _pools.add(self)
+
+    def __enter__(self) -> SandboxPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        source_text: str,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        imports: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        uses: Mapping[str, Callable[..., Any]] | None = None,
+        timeout_s: float = 5.0,
+        memory_mb: int | None = None,
+    ) -> Any:
+        """Call the function `name` of a source text in a worker process.
+
+        Args:
+            source_text: Python source that defines `name`, async or not.
+            name: The function.
+            args: Its arguments; plain values, or objects with a codec.
+            kwargs: Its keyword arguments.
+            imports: Names of the standard library that the source finds: alias -> "module" or "module:name".
+            constants: Plain values that it finds.
+            uses: Functions of the host that it may call; they run in the calling thread. What they raise reaches the
+                code, and, uncaught, the caller as it was.
+            timeout_s: Wall-clock limit of the code, without the time of `uses`.
+            memory_mb: Address space of the worker; the pool's limit by default.
+
+        Raises:
+            SandboxTimeout: It ran longer than `timeout_s`.
+            SandboxKilled: Its process died.
+            SandboxError: An argument or the result cannot travel, or the sandbox does not work.
+            Exception: What the code raised, with `.trace_adapters_place` and `.trace_adapters_stdout`.
+        """
+        if not (math.isfinite(timeout_s) and timeout_s > 0):
+            raise ValueError(f"timeout_s is a positive number of seconds, got {timeout_s!r}.")
+        call = _Call(source_text, name, imports or {}, constants or {}, uses or {})
+        request = {"args": write_value(list(args)), "kwargs": write_value(dict(kwargs or {}))}
+        memory = memory_mb or self._limits.memory_mb
+        worker = self._take((memory, call.key), memory)
+        try:
+            if worker.key is None:
+                self._note_level(worker.level)
+                request["define"] = call.definition()
+                worker.key = (memory, call.key)
+            reply = worker.call(request, timeout_s, call.answer)
+        except SandboxTimeout:
+            self._discard(worker)
+            message = f"The code ran longer than {timeout_s:g} s and its process was killed."
+            raise with_place(SandboxTimeout(message), None, "") from None
+        except BaseException:
+            self._discard(worker)
+            raise
+        return self._outcome(worker, call, reply, timeout_s)
+
+    async def arun(self, *args: Any, **options: Any) -> Any:
+        """Do what `run` does without blocking the event loop; async functions in `uses` are awaited in it."""
+        loop = asyncio.get_running_loop()
+        token = _loop.set(loop)
+        try:
+            return await asyncio.to_thread(self.run, *args, **options)
+        finally:
+            _loop.reset(token)
+
+    def level(self) -> str:
+        """What confines a worker on this machine: "seccomp+landlock", "seccomp", "landlock", "rlimits", "process"."""
+        if self._level is None:
+            worker = self._take(None, self._limits.memory_mb)
+            try:
+                self._level = worker.level
+            except BaseException:
+                self._discard(worker)
+                raise
+            self._give_back(worker)
+        return self._level
+
+    def close(self) -> None:
+        """End all idle workers. The pool can be used again."""
+        with self._changed:
+            idle = [worker for workers in self._idle.values() for worker in workers]
+            self._idle.clear()
+            self._count -= len(idle)
+            self._changed.notify_all()
+        for worker in idle:
+            worker.kill()
+
+    def _outcome(self, worker: Worker, call: _Call, reply: Mapping[str, Any], timeout_s: float) -> Any:
+        described = reply.get("error")
+        if described is None:
+            self._give_back(worker)
+            return read_value(reply.get("value"))
+        if not isinstance(described, dict):
+            self._discard(worker)
+            raise SandboxError("The sandbox process sent an error that cannot be read; it was stopped.")
+        try:
+            error = call.host_error(described.get("host_error")) or read_failure(described, timeout_s)
+        except (KeyError, TypeError, ValueError, IndexError) as mistake:
+            self._discard(worker)
+            raise SandboxError("The sandbox process sent an error that cannot be read.") from mistake
+        if described.get("place") is None or described.get("is_time_up") or described.get("type") == "MemoryError":
+            self._discard(worker)  # its source may be half defined, or its state half changed
+        else:
+            self._give_back(worker)
+        raise error
+
+    def _take(self, key: object, memory_mb: int) -> Worker:
+        evicted = None
+        with self._changed:
+            while True:
+                for wanted in (key, None):
+                    if self._idle.get(wanted) and (wanted is not None or memory_mb == self._limits.memory_mb):
+                        return self._pop(wanted)
+                if self._count < self._max_workers or _in_callback.get():
+                    break
+                if self._idle:
+                    oldest = min(self._idle, key=lambda k: self._idle[k][0].last_used)
+                    evicted = self._idle[oldest].pop(0)
+                    if not self._idle[oldest]:
+                        del self._idle[oldest]
+                    self._count -= 1
+                    break
+                self._changed.wait()
+            self._count += 1
+        if evicted is not None:
+            evicted.kill()
+        try:
+            return Worker(_with_memory(self._limits, memory_mb))
+        except BaseException:
+            self._release()
+            raise
+
+    def _pop(self, key: object) -> Worker:
+        workers = self._idle[key]
+        worker = workers.pop()
+        if not workers:
+            del self._idle[key]
+        return worker
+
+    def _give_back(self, worker: Worker) -> None:
+        worker.last_used = time.monotonic()
+        with self._changed:
+            self._idle.setdefault(worker.key, []).append(worker)
+            self._changed.notify()
+
+    def _discard(self, worker: Worker) -> None:
+        worker.kill()
+        self._release()
+
+    def _release(self) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify()
+
+    def _note_level(self, level: str) -> None:
+        if self._level is None:
+            self._level = level
+            if level != FULL_LEVEL:
+                warnings.warn(
+                    f"Code written by a model is confined by {level!r} only on this machine, not by "
+                    f"{FULL_LEVEL!r}: it may be able to read files or open connections.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+
+    def _forget(self) -> None:
+        for workers in getattr(self, "_idle", {}).values():
+            for worker in workers:
+                worker.forget()
+        self._changed = threading.Condition()
+        self._idle: dict[object, list[Worker]] = {}
+        self._count = 0
+
+
+class _Call:
+    """One source with what surrounds it, and the functions of the host that it may call now."""
+
+    def __init__(
+        self,
+        text: str,
+        name: str,
+        imports: Mapping[str, str],
+        constants: Mapping[str, Any],
+        uses: Mapping[str, Callable[..., Any]],
+    ) -> None:
+        self._text = text
+        self._name = name
+        self._imports = imports
+        self._constants = constants
+        self._uses = uses
+        self._errors: list[BaseException] = []
+        flags = tuple(_is_async(function) for function in uses.values())
+        around = repr(constants) if constants else ""
+        self.key = (text, name, tuple(imports.items()), around, tuple(uses), flags)
+
+    def definition(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return {
+            "text": self._text,
+            "filename": f"<trace_adapters {digest}>",
+            "name": self._name,
+            "imports": dict(self._imports),
+            "constants": write_value(dict(self._constants)),
+            "uses": {name: _is_async(function) for name, function in self._uses.items()},
+        }
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a function of the host for the worker."""
+        function = self._uses.get(str(request["callback"]))
+        if function is None:
+            raise SandboxError(f"The code called {request['callback']!r}, which uses= does not declare.")
+        args, kwargs = read_value(request.get("args")), read_value(request.get("kwargs"))
+        token = _in_callback.set(True)
+        try:
+            return {"value": write_value(_settle(function(*args, **kwargs)))}
+        except BudgetExceeded:  # the code may not go on as if nothing had happened
+            raise
+        except Exception as error:
+            self._errors.append(error)
+            described = {"type": type(error).__name__, "message": str(error), "number": len(self._errors) - 1}
+            return {"error": described}
+        finally:
+            _in_callback.reset(token)
+
+    def host_error(self, number: Any) -> BaseException | None:
+        """The exception of a host function that the code did not catch."""
+        known = isinstance(number, int) and 0 <= number < len(self._errors)
+        return self._errors[number] if known else None
+
+
+_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = contextvars.ContextVar("sandbox_loop", default=None)
+_pools: weakref.WeakSet[SandboxPool] = weakref.WeakSet()
+_default: list[SandboxPool] = []
+_default_lock = threading.Lock()
+
+
+def default_pool() -> SandboxPool:
+    """The pool of this process, made on first use."""
+    with _default_lock:
+        if not _default:
+            _default.append(SandboxPool())
+        return _default[0]
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _settle(value: Any) -> Any:
+    """Wait for what an async function of the host gives: in the loop of `arun`, or in one of its own."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    coroutine: Coroutine[Any, Any, Any] = wait()
+    loop = _loop.get()
+    if loop is None:
+        return asyncio.run(coroutine)
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+
+def _with_memory(limits: Limits, memory_mb: int) -> Limits:
+    from dataclasses import replace
+
+    return limits if limits.memory_mb == memory_mb else replace(limits, memory_mb=memory_mb)
+
+
+def _after_fork() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+    for pool in list(_pools):
+        pool._forget()
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_pools):
+        with contextlib.suppress(Exception):
+            pool.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

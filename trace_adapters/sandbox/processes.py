@@ -1,0 +1,265 @@
+"""One worker process, seen from the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from trace_adapters.errors import SandboxError, SandboxKilled, SandboxTimeout
+from trace_adapters.sandbox.limits import Limits
+from trace_adapters.sandbox.plain import HEADER, pack, unpack
+
+# The worker finds its own modules through two stand-in packages, so that the host's packages stay out of its reach.
+_BOOT = """
+import sys, types
+for name, path in {packages!r}:
+    package = types.ModuleType(name)
+    package.__path__ = [path]
+    sys.modules[name] = package
+from trace_adapters.sandbox.worker import main
+main()
+"""
+_CHUNK = 1 << 16
+_HAS_POLL = hasattr(select, "poll")
+
+Answer = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class Worker:
+    """A worker process and the two pipes to it. Used by one thread at a time.
+
+    Attributes:
+        key: What it has defined; None while it is fresh.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.key: object = None
+        self.last_used = 0.0
+        self._limits = limits
+        self._level: str | None = None
+        self._calls = 0
+        self._buffer = bytearray()
+        self._process = _start_process()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._sink = self._process.stdin.fileno()
+        self._source = self._process.stdout.fileno()
+        if _HAS_POLL:
+            os.set_blocking(self._sink, False)
+            os.set_blocking(self._source, False)
+        self._send(pack({**limits.to_message(), "host_pid": os.getpid()}), time.monotonic() + limits.start_s)
+
+    @property
+    def level(self) -> str:
+        """What confines the process; waits until it has started."""
+        if self._level is None:
+            try:
+                ready = self._receive(time.monotonic() + self._limits.start_s)
+            except SandboxTimeout:
+                raise SandboxError(f"A sandbox process did not start in {self._limits.start_s:g} s.") from None
+            if "level" not in ready:
+                raise SandboxError(f"A sandbox process could not be started: {ready.get('failed')}.")
+            self._level = str(ready["level"])
+        return self._level
+
+    def call(self, request: dict[str, Any], timeout_s: float, answer: Answer) -> dict[str, Any]:
+        """Send one call and wait for its reply; answer the callbacks on the way.
+
+        Args:
+            request: The call, without its number.
+            timeout_s: Time of the code itself; what `answer` takes does not count.
+            answer: Gives the reply to a callback.
+
+        Raises:
+            SandboxTimeout: The worker did not answer in time; it must be killed.
+            SandboxKilled: The worker died.
+            SandboxError: The worker broke the protocol; it must be killed.
+        """
+        self._calls += 1
+        deadline = time.monotonic() + timeout_s + self._limits.grace_s
+        self._send(pack({**request, "id": self._calls, "timeout_s": timeout_s}), deadline)
+        callbacks = 0
+        while True:
+            reply = self._receive(deadline)
+            if reply.get("id") != self._calls:
+                raise SandboxError("The sandbox process sent a reply that was not asked for; it was stopped.")
+            if "callback" not in reply:
+                if self._buffer:
+                    raise SandboxError("The sandbox process sent more than its reply; it was stopped.")
+                return reply
+            callbacks += 1
+            if callbacks > self._limits.callbacks:
+                raise SandboxError(f"The code called the program more than {self._limits.callbacks} times in one call.")
+            paused = time.monotonic()
+            data = pack(answer(reply))
+            deadline += time.monotonic() - paused
+            self._send(data, deadline)
+
+    def kill(self) -> None:
+        """End the process now, and take its remains away."""
+        self._process.kill()
+        self._close_pipes()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """Let go of a process that belongs to the parent of this forked process."""
+        self._close_pipes()
+        self._process.returncode = 0  # so that nothing here waits for it
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._sink, view) :]
+            except BlockingIOError:
+                self._wait(self._sink, select.POLLOUT, deadline)
+            except OSError as error:
+                raise self._died() from error
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        while len(self._buffer) < HEADER.size:
+            self._read(deadline)
+        size = HEADER.unpack_from(self._buffer)[0] + HEADER.size
+        if size > self._limits.result_bytes + _CHUNK:
+            raise SandboxError(f"The code returned more than {self._limits.result_bytes} bytes. Return less.")
+        while len(self._buffer) < size:
+            self._read(deadline)
+        data = self._buffer[HEADER.size : size]
+        del self._buffer[:size]
+        try:
+            return unpack(data)
+        except ValueError as error:
+            raise SandboxError(f"The sandbox process sent what is no message: {error}.") from error
+
+    def _read(self, deadline: float) -> None:
+        self._wait(self._source, select.POLLIN if _HAS_POLL else 0, deadline)
+        try:
+            data = os.read(self._source, _CHUNK)
+        except OSError as error:
+            raise self._died() from error
+        if not data:
+            raise self._died()
+        self._buffer += data
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise SandboxTimeout("The sandbox process did not answer in time.")
+        if _HAS_POLL:
+            poll = select.poll()
+            poll.register(descriptor, event)
+            if not poll.poll(remaining * 1000):
+                raise SandboxTimeout("The sandbox process did not answer in time.")
+        else:
+            self._wait_without_poll(remaining)
+
+    def _wait_without_poll(self, remaining: float) -> None:
+        """Windows: the pipe cannot be polled, so a timer ends a process that is late, and the read ends with it."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(remaining, end)
+        timer.start()
+        try:
+            data = os.read(self._source, _CHUNK)
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise SandboxTimeout("The sandbox process did not answer in time.")
+        self._buffer += data
+
+    def _died(self) -> SandboxKilled:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return SandboxKilled("The code closed its connection to the program; its process was stopped.")
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            return SandboxKilled(
+                f"The code's process was killed by {name}: too much memory, too deep recursion or a crash."
+            )
+        return SandboxKilled(f"The code ended its process with exit status {code}. Return a value instead.")
+
+
+def _start_process() -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise SandboxError("There is no Python interpreter to start (sys.executable is empty).")
+    here = os.path.dirname(os.path.abspath(__file__))
+    packages = [("trace_adapters", os.path.dirname(here)), ("trace_adapters.sandbox", here)]
+    command = [sys.executable, "-s", "-P", "-S", "-X", "utf8", "-c", _BOOT.format(packages=packages)]
+    return _starter.start(command)
+
+
+class _Starter:
+    """Starts processes from one thread that never ends.
+
+    Linux kills a worker when the *thread* that started it ends; that shall mean: when the host ends.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[tuple[list[str], Future[subprocess.Popen[bytes]]]] | None = None
+
+    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._waiting is None:
+                self._waiting = queue.SimpleQueue()
+                threading.Thread(target=_serve_starts, args=(self._waiting,), daemon=True, name="sandbox").start()
+        started: Future[subprocess.Popen[bytes]] = Future()
+        self._waiting.put((command, started))
+        return started.result()
+
+
+def _serve_starts(waiting: queue.SimpleQueue[tuple[list[str], Future[subprocess.Popen[bytes]]]]) -> None:
+    while True:
+        command, started = waiting.get()
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd=os.path.abspath(os.sep),
+                env=_environment(),
+                start_new_session=True,
+            )
+        except BaseException as error:
+            started.set_exception(error)
+        else:
+            started.set_result(process)
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the host's, and one order of sets in every worker, so that a run can be repeated."""
+    environment = {"PYTHONHASHSEED": "0"}
+    if sys.platform == "win32" and "SYSTEMROOT" in os.environ:  # without it, Python does not start there
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    return environment
+
+
+_starter = _Starter()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_starter.forget)
