@@ -128,16 +128,10 @@ def connect(model: str, base_url: str | None, temperature: float = 0.0) -> dspy.
 
 def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.bbh_dspy.baselines", description=__doc__)
-    parser.add_argument(
-        "--data", required=True, help="a generated task, or the path or URL of a BIG-Bench Hard file"
-    )
+    parser.add_argument("--data", required=True, help="a generated task, or the path or URL of a BIG-Bench Hard file")
     parser.add_argument("--method", required=True, choices=sorted(METHODS))
-    parser.add_argument(
-        "--model", default="local", help="local, local:NAME, or a model of the server (default: local)"
-    )
-    parser.add_argument(
-        "--base-url", help="an OpenAI-compatible server; its key is taken from OPENAI_API_KEY"
-    )
+    parser.add_argument("--model", default="local", help="local, local:NAME, or a model of the server (default: local)")
+    parser.add_argument("--base-url", help="an OpenAI-compatible server; its key is taken from OPENAI_API_KEY")
     parser.add_argument("--limit-test", type=int, default=60, help="test examples (default: 60; 0: all)")
     parser.add_argument("--runs", type=int, default=150, help="program runs while optimizing (default: 150)")
     parser.add_argument("--seed", type=int, help="another draw of a generated task, another order of a file")

@@ -82,9 +82,7 @@ def load(source: str | Path, *, seed: int | None = None, n_train: int = N_TRAIN,
     return split(examples, PurePosixPath(urlsplit(name).path or name).stem, n_train=n_train, n_val=n_val)
 
 
-def split(
-    examples: Sequence[Mapping[str, str]], task: str, *, n_train: int = N_TRAIN, n_val: int = N_VAL
-) -> Split:
+def split(examples: Sequence[Mapping[str, str]], task: str, *, n_train: int = N_TRAIN, n_val: int = N_VAL) -> Split:
     """Split examples in their order; a question that occurs again is left out.
 
     Raises:
@@ -98,9 +96,7 @@ def split(
         )
     answer_type = describe_answers([example["target"] for example in unique[:n_train]])
     ready = [as_example(example, answer_type) for example in unique]
-    return Split(
-        task, answer_type, ready[:n_train], ready[n_train : n_train + n_val], ready[n_train + n_val :]
-    )
+    return Split(task, answer_type, ready[:n_train], ready[n_train : n_train + n_val], ready[n_train + n_val :])
 
 
 def as_example(example: Mapping[str, str], answer_type: str) -> dspy.Example:

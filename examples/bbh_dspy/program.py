@@ -45,9 +45,7 @@ class QA(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.predict = dspy.Predict("prompt -> response")
-        self.template = tad.Text(
-            TEMPLATE, description="Template of the prompt; {question} stands for the question."
-        )
+        self.template = tad.Text(TEMPLATE, description="Template of the prompt; {question} stands for the question.")
         self.create_prompt = tad.Function(create_prompt)
         self.extract_answer = tad.Function(extract_answer)
 

@@ -15,7 +15,7 @@ KINDS = {
     "birds": "robin owl heron sparrow crane swift falcon wren pelican stork".split(),
     "pieces of clothing": "scarf coat glove sock hat shirt belt vest skirt mitten".split(),
 }
-NUMBERS = "two three four five six".split()
+NUMBERS = "two three four".split()
 WORDS = """
 anchor amber basket beacon candle canyon copper dagger dolphin ember engine fabric falcon garden glacier
 harbor hollow island ivory jacket jungle kettle kitten ladder lantern marble meadow needle nickel orchard
@@ -37,14 +37,12 @@ ERRANDS = (
 def object_counting(rng: random.Random) -> tuple[str, str]:
     """How many things of one kind are on a shelf that also holds things of another kind."""
     asked, other = rng.sample(list(KINDS), 2)
-    counted = [(thing, _amount(rng)) for thing in rng.sample(KINDS[asked], rng.randint(3, 6))]
-    beside = [(thing, _amount(rng)) for thing in rng.sample(KINDS[other], rng.randint(1, 3))]
+    counted = [(thing, _amount(rng)) for thing in rng.sample(KINDS[asked], rng.randint(2, 4))]
+    beside = [(thing, _amount(rng)) for thing in rng.sample(KINDS[other], rng.randint(1, 2))]
     things = counted + beside
     rng.shuffle(things)
     shelf = _listed([_quantity(thing, amount) for thing, amount in things])
-    return f"On the shelf there are {shelf}. How many {asked} are on the shelf?", str(
-        sum(n for _, n in counted)
-    )
+    return f"On the shelf there are {shelf}. How many {asked} are on the shelf?", str(sum(n for _, n in counted))
 
 
 def word_sorting(rng: random.Random) -> tuple[str, str]:
@@ -131,22 +129,23 @@ def generate(task: str, count: int, seed: int = 0) -> list[dict[str, str]]:
     return [{"input": question, "target": answer} for question, answer in found.items()]
 
 
-def _amount(rng: random.Random) -> int:
-    return 1 if rng.random() < 0.5 else rng.randint(2, 6)
-
-
-def _quantity(thing: str, amount: int) -> str:
-    if amount == 1:
-        return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
-    return f"{NUMBERS[amount - 2]} {_plural(thing)}"
-
-
-def _plural(thing: str) -> str:
+def plural(thing: str) -> str:
+    """The plural of one of the things in `KINDS`."""
     if thing.endswith("y"):
         return thing[:-1] + "ies"
     if thing.endswith(("s", "ch", "sh")):
         return thing + "es"
     return thing + ("es" if thing == "mango" else "s")
+
+
+def _amount(rng: random.Random) -> int:
+    return 1 if rng.random() < 0.6 else rng.randint(2, 4)
+
+
+def _quantity(thing: str, amount: int) -> str:
+    if amount == 1:
+        return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
+    return f"{NUMBERS[amount - 2]} {plural(thing)}"
 
 
 def _listed(parts: list[str]) -> str:
