@@ -14,17 +14,20 @@ from trace_adapters.sandbox.plain import from_plain
 _NEVER_RAISED = (StopIteration, StopAsyncIteration)
 
 
-def read_failure(described: Mapping[str, Any], timeout_s: float) -> BaseException:
+def read_failure(described: Mapping[str, Any], host_error: BaseException | None, timeout_s: float) -> BaseException:
     """Make the exception that a worker describes: of the same type if it is a builtin one.
 
-    Other types become a `SandboxError` of their name, which is also their nearest builtin type. The place in the
+    What the host itself raised in a callback stays the object it was. Other types become a `SandboxError` of their name, which is also their nearest builtin type. The place in the
     source is `.trace_adapters_place` (line, text), the end of what was printed `.trace_adapters_stdout`.
     """
     place = described.get("place")
     stdout = str(described.get("stdout", ""))
-    if described.get("is_time_up"):
+    error: BaseException
+    if host_error is not None:
+        error = host_error
+    elif described.get("is_time_up"):
         where = f" It was in line {place[0]}: {str(place[1]).strip()}" if place else ""
-        error: BaseException = SandboxTimeout(f"The code ran longer than {timeout_s:g} s and was stopped.{where}")
+        error = SandboxTimeout(f"The code ran longer than {timeout_s:g} s and was stopped.{where}")
     else:
         error = _make(described)
     return with_place(error, (int(place[0]), str(place[1])) if place else None, stdout)
@@ -50,7 +53,7 @@ def _make(described: Mapping[str, Any]) -> BaseException:
         args = from_plain(described["args"]) if described.get("args") is not None else [message]
         error: BaseException = kind(*args)
     except Exception:  # the type wants other arguments
-        error = _error_type(name, Exception)(f"{name}: {message}")
+        return _error_type(name, Exception)(f"{name}: {message}")
     return error
 
 

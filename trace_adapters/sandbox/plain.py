@@ -136,7 +136,7 @@ def _many(name: str) -> Callable[[Any, ToPlain | None], Any]:
 
 
 def _text(name: str, write: Callable[[Any], str]) -> Callable[[Any, ToPlain | None], Any]:
-    return lambda value, convert: {TAG: name, "v": write(value)}
+    return lambda value, _convert: {TAG: name, "v": write(value)}
 
 
 # Subclasses travel as their base: an IntEnum as int, a Counter as dict, a named tuple as tuple.

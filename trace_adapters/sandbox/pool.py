@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import contextvars
-import hashlib
-import inspect
 import math
 import os
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from trace_adapters.errors import BudgetExceeded, SandboxError, SandboxTimeout
+from trace_adapters.errors import SandboxError, SandboxTimeout
+from trace_adapters.sandbox.calls import SandboxCall, callback_loop, in_callback
 from trace_adapters.sandbox.codecs import read_value, write_value
 from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.processes import Worker
 
 FULL_LEVEL = "seccomp+landlock"
-
-_in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("in_sandbox_callback", default=False)
 
 
 class SandboxPool:
@@ -89,7 +86,7 @@ class SandboxPool:
         """
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise ValueError(f"timeout_s is a positive number of seconds, got {timeout_s!r}.")
-        call = _Call(source_text, name, imports or {}, constants or {}, uses or {})
+        call = SandboxCall(source_text, name, imports or {}, constants or {}, uses or {})
         request = {"args": write_value(list(args)), "kwargs": write_value(dict(kwargs or {}))}
         memory = memory_mb or self._limits.memory_mb
         worker = self._take((memory, call.key), memory)
@@ -111,11 +108,11 @@ class SandboxPool:
     async def arun(self, *args: Any, **options: Any) -> Any:
         """Do what `run` does without blocking the event loop; async functions in `uses` are awaited in it."""
         loop = asyncio.get_running_loop()
-        token = _loop.set(loop)
+        token = callback_loop.set(loop)
         try:
             return await asyncio.to_thread(self.run, *args, **options)
         finally:
-            _loop.reset(token)
+            callback_loop.reset(token)
 
     def level(self) -> str:
         """What confines a worker on this machine: "seccomp+landlock", "seccomp", "landlock", "rlimits", "process"."""
@@ -139,7 +136,7 @@ class SandboxPool:
         for worker in idle:
             worker.kill()
 
-    def _outcome(self, worker: Worker, call: _Call, reply: Mapping[str, Any], timeout_s: float) -> Any:
+    def _outcome(self, worker: Worker, call: SandboxCall, reply: Mapping[str, Any], timeout_s: float) -> Any:
         described = reply.get("error")
         if described is None:
             self._give_back(worker)
@@ -148,12 +145,12 @@ class SandboxPool:
             self._discard(worker)
             raise SandboxError("The sandbox process sent an error that cannot be read; it was stopped.")
         try:
-            error = call.host_error(described.get("host_error")) or read_failure(described, timeout_s)
+            error = read_failure(described, call.host_error(described.get("host_error")), timeout_s)
         except (KeyError, TypeError, ValueError, IndexError) as mistake:
             self._discard(worker)
             raise SandboxError("The sandbox process sent an error that cannot be read.") from mistake
-        if described.get("place") is None or described.get("is_time_up") or described.get("type") == "MemoryError":
-            self._discard(worker)  # its source may be half defined, or its state half changed
+        if described.get("is_time_up") or described.get("is_spoiled"):
+            self._discard(worker)
         else:
             self._give_back(worker)
         raise error
@@ -165,7 +162,7 @@ class SandboxPool:
                 for wanted in (key, None):
                     if self._idle.get(wanted) and (wanted is not None or memory_mb == self._limits.memory_mb):
                         return self._pop(wanted)
-                if self._count < self._max_workers or _in_callback.get():
+                if self._count < self._max_workers or in_callback.get():
                     break
                 if self._idle:
                     oldest = min(self._idle, key=lambda k: self._idle[k][0].last_used)
@@ -226,63 +223,6 @@ class SandboxPool:
         self._count = 0
 
 
-class _Call:
-    """One source with what surrounds it, and the functions of the host that it may call now."""
-
-    def __init__(
-        self,
-        text: str,
-        name: str,
-        imports: Mapping[str, str],
-        constants: Mapping[str, Any],
-        uses: Mapping[str, Callable[..., Any]],
-    ) -> None:
-        self._text = text
-        self._name = name
-        self._imports = imports
-        self._constants = constants
-        self._uses = uses
-        self._errors: list[BaseException] = []
-        flags = tuple(_is_async(function) for function in uses.values())
-        around = repr(constants) if constants else ""
-        self.key = (text, name, tuple(imports.items()), around, tuple(uses), flags)
-
-    def definition(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self._text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return {
-            "text": self._text,
-            "filename": f"<trace_adapters {digest}>",
-            "name": self._name,
-            "imports": dict(self._imports),
-            "constants": write_value(dict(self._constants)),
-            "uses": {name: _is_async(function) for name, function in self._uses.items()},
-        }
-
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Call a function of the host for the worker."""
-        function = self._uses.get(str(request["callback"]))
-        if function is None:
-            raise SandboxError(f"The code called {request['callback']!r}, which uses= does not declare.")
-        args, kwargs = read_value(request.get("args")), read_value(request.get("kwargs"))
-        token = _in_callback.set(True)
-        try:
-            return {"value": write_value(_settle(function(*args, **kwargs)))}
-        except BudgetExceeded:  # the code may not go on as if nothing had happened
-            raise
-        except Exception as error:
-            self._errors.append(error)
-            described = {"type": type(error).__name__, "message": str(error), "number": len(self._errors) - 1}
-            return {"error": described}
-        finally:
-            _in_callback.reset(token)
-
-    def host_error(self, number: Any) -> BaseException | None:
-        """The exception of a host function that the code did not catch."""
-        known = isinstance(number, int) and 0 <= number < len(self._errors)
-        return self._errors[number] if known else None
-
-
-_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = contextvars.ContextVar("sandbox_loop", default=None)
 _pools: weakref.WeakSet[SandboxPool] = weakref.WeakSet()
 _default: list[SandboxPool] = []
 _default_lock = threading.Lock()
@@ -296,28 +236,7 @@ def default_pool() -> SandboxPool:
         return _default[0]
 
 
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def _settle(value: Any) -> Any:
-    """Wait for what an async function of the host gives: in the loop of `arun`, or in one of its own."""
-    if not inspect.isawaitable(value):
-        return value
-
-    async def wait() -> Any:
-        return await value
-
-    coroutine: Coroutine[Any, Any, Any] = wait()
-    loop = _loop.get()
-    if loop is None:
-        return asyncio.run(coroutine)
-    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-
 def _with_memory(limits: Limits, memory_mb: int) -> Limits:
-    from dataclasses import replace
-
     return limits if limits.memory_mb == memory_mb else replace(limits, memory_mb=memory_mb)
 
 

@@ -57,6 +57,10 @@ class Worker:
         if _HAS_POLL:
             os.set_blocking(self._sink, False)
             os.set_blocking(self._source, False)
+            self._readable = select.poll()
+            self._readable.register(self._source, select.POLLIN)
+            self._writable = select.poll()
+            self._writable.register(self._sink, select.POLLOUT)
         self._send(pack({**limits.to_message(), "host_pid": os.getpid()}), time.monotonic() + limits.start_s)
 
     @property
@@ -128,7 +132,7 @@ class Worker:
             try:
                 view = view[os.write(self._sink, view) :]
             except BlockingIOError:
-                self._wait(self._sink, select.POLLOUT, deadline)
+                self._wait(self._writable, deadline)
             except OSError as error:
                 raise self._died() from error
 
@@ -148,44 +152,33 @@ class Worker:
             raise SandboxError(f"The sandbox process sent what is no message: {error}.") from error
 
     def _read(self, deadline: float) -> None:
-        self._wait(self._source, select.POLLIN if _HAS_POLL else 0, deadline)
         try:
-            data = os.read(self._source, _CHUNK)
+            data = self._read_now(deadline)
         except OSError as error:
             raise self._died() from error
         if not data:
             raise self._died()
         self._buffer += data
 
-    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise SandboxTimeout("The sandbox process did not answer in time.")
+    def _read_now(self, deadline: float) -> bytes:
         if _HAS_POLL:
-            poll = select.poll()
-            poll.register(descriptor, event)
-            if not poll.poll(remaining * 1000):
-                raise SandboxTimeout("The sandbox process did not answer in time.")
-        else:
-            self._wait_without_poll(remaining)
-
-    def _wait_without_poll(self, remaining: float) -> None:
-        """Windows: the pipe cannot be polled, so a timer ends a process that is late, and the read ends with it."""
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(remaining, end)
-        timer.start()
+            self._wait(self._readable, deadline)
+            return os.read(self._source, _CHUNK)
+        # Windows: the pipe cannot be polled, so a timer ends a process that is late, and the read ends with it.
+        late = threading.Timer(max(0.0, deadline - time.monotonic()), self._process.kill)
+        late.start()
         try:
             data = os.read(self._source, _CHUNK)
         finally:
-            timer.cancel()
-        if late.is_set():
-            raise SandboxTimeout("The sandbox process did not answer in time.")
-        self._buffer += data
+            late.cancel()
+        if not data and time.monotonic() >= deadline:
+            raise _late()
+        return data
+
+    def _wait(self, events: select.poll, deadline: float) -> None:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not events.poll(remaining * 1000):
+            raise _late()
 
     def _died(self) -> SandboxKilled:
         try:
@@ -198,6 +191,10 @@ class Worker:
                 f"The code's process was killed by {name}: too much memory, too deep recursion or a crash."
             )
         return SandboxKilled(f"The code ended its process with exit status {code}. Return a value instead.")
+
+
+def _late() -> SandboxTimeout:
+    return SandboxTimeout("The sandbox process did not answer in time.")
 
 
 def _start_process() -> subprocess.Popen[bytes]:

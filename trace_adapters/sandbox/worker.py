@@ -20,6 +20,7 @@ PRELOADED = ("collections", "functools", "itertools", "json", "math", "operator"
 _FLAGS = __future__.annotations.compiler_flag
 _HAS_TIMER = hasattr(signal, "setitimer")
 _MESSAGE_CHARS = 4_000
+_CHUNK = 1 << 16
 
 
 class TimeUp(BaseException):
@@ -32,27 +33,35 @@ class Channel:
     def __init__(self, source: int, sink: int) -> None:
         self._source = source
         self._sink = sink
+        self._buffer = b""
 
     def receive(self) -> dict[str, Any]:
-        size = HEADER.unpack(self._read(HEADER.size))[0]
-        return unpack(self._read(size))
+        data = self._buffer or self._read()
+        while len(data) < HEADER.size:
+            data += self._read()
+        size = HEADER.unpack_from(data)[0] + HEADER.size
+        if len(data) < size:
+            data = self._rest(data, size)
+        self._buffer = data[size:]
+        return unpack(data[HEADER.size : size])
 
     def send(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._sink, view) :]
 
-    def _read(self, size: int) -> bytes:
-        data = os.read(self._source, min(size, 1 << 20))
-        if len(data) == size:
-            return data
-        parts, missing = [data], size - len(data)
-        while missing:
-            if not parts[-1]:
-                os._exit(0)  # the host is gone; nothing of the code may run at exit
-            parts.append(os.read(self._source, min(missing, 1 << 20)))
-            missing -= len(parts[-1])
+    def _rest(self, data: bytes, size: int) -> bytes:
+        parts, length = [data], len(data)
+        while length < size:
+            parts.append(self._read())
+            length += len(parts[-1])
         return b"".join(parts)
+
+    def _read(self) -> bytes:
+        data = os.read(self._source, _CHUNK)
+        if not data:
+            os._exit(0)  # the host is gone; nothing of the code may run at exit
+        return data
 
 
 class Tail(io.TextIOBase):
@@ -165,6 +174,7 @@ class Server:
             "place": self._place(error),
             "stdout": self._output.text,
             "is_time_up": isinstance(error, TimeUp),
+            "is_spoiled": self._function is None or isinstance(error, MemoryError),
             "host_error": getattr(error, "_host_error", None),
         }
 
@@ -219,7 +229,7 @@ def _prepare(settings: Mapping[str, Any]) -> str:
     return level
 
 
-def _time_up(number: int, frame: types.FrameType | None) -> None:
+def _time_up(_number: int, _frame: types.FrameType | None) -> None:
     raise TimeUp
 
 
@@ -261,7 +271,7 @@ def _host_error(described: Mapping[str, Any]) -> Exception:
         error = kind(described["message"])
     except TypeError:
         error = RuntimeError(described["message"])
-    error._host_error = described["number"]
+    error._host_error = described["number"]  # type: ignore[attr-defined]
     return error
 
 
