@@ -1,0 +1,68 @@
+"""One request to a model for new values, and its replies as proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trace_adapters.lm.replies import LanguageModel, Reply
+from trace_adapters.nodes import Parameter
+from trace_adapters.optimizers.base import Proposal, canonical
+from trace_adapters.optimizers.memory import REPEATED, Memory
+from trace_adapters.optimizers.replies import Reading, read_reply
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        messages: The prompt.
+        names: The names in the prompt of the parameters that may be given a value.
+        base: Parameter key -> current value, all keys.
+        tag: The tag in which values are asked for.
+        options: Options of the model call.
+    """
+
+    messages: Sequence[Mapping[str, str]]
+    names: Mapping[str, Parameter]
+    base: Mapping[str, Any]
+    tag: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ask(lm: LanguageModel, question: Question, memory: Memory, *, n: int, seed: int, origin: str) -> list[Proposal]:
+    """Ask for n samples and read each; usable ones first, and none twice."""
+    first_sample = seed * n
+    replies = lm(question.messages, n=n, role="optimizer", sample_index=first_sample, **question.options)
+    proposals = []
+    seen: set[str] = set()
+    for reply in replies:
+        reading = read_reply(
+            reply.text, question.names, question.base, tag=question.tag, cut_off=reply.finish_reason == "length"
+        )
+        candidate = None if reading.rejected else {**question.base, **reading.values}
+        rejected = reading.rejected or _repeated(candidate or {}, memory, seen)
+        seen.add(canonical(candidate))
+        proposals.append(_proposal(reading, reply, None if rejected else candidate, rejected, origin))
+    return sorted(proposals, key=lambda proposal: proposal.candidate is None)
+
+
+def _repeated(candidate: Mapping[str, Any], memory: Memory, seen: set[str]) -> str | None:
+    if canonical(dict(candidate)) in seen:
+        return f"{REPEATED}are the same as those of another sample of this step."
+    tried = memory.find(candidate)
+    if tried is None:
+        return None
+    score = "without a score" if tried.score is None else f"with score {tried.score:.3g}"
+    return f"{REPEATED}were tried before, {score}."
+
+
+def _proposal(
+    reading: Reading, reply: Reply, candidate: dict[str, Any] | None, rejected: str | None, origin: str
+) -> Proposal:
+    usage = reply.usage
+    return Proposal(
+        candidate, origin, reading.reasoning, rejected, reply.text, usage.prompt_tokens, usage.completion_tokens
+    )

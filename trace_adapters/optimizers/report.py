@@ -1,0 +1,311 @@
+"""Traces as a text that a model can read: the pseudo-program, its values, the feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trace_adapters.code import annotate
+from trace_adapters.errors import SettingError
+from trace_adapters.lm.messages import count_tokens
+from trace_adapters.nodes import FailedCall, Node, Parameter, Value
+from trace_adapters.optimizers.budget import Cuttable, error_line, shorten, show_value
+from trace_adapters.traces import TraceGraph, unique_names
+
+SECTIONS = ("code", "documentation", "variables", "constraints", "inputs", "others", "outputs", "feedback")
+REPEATS = 6  # calls of one operation in a trace that are shown without folding
+
+
+@dataclass(frozen=True)
+class Report:
+    """A problem (f, g) of OPTO as text.
+
+    Attributes:
+        text: The sections, in Markdown.
+        names: The variable names that stand in it -> parameter.
+        tokens: Estimate of the length.
+        traces: How many of the traces are in it; fewer than given if not all fit.
+    """
+
+    text: str
+    names: dict[str, Parameter]
+    tokens: int
+    traces: int
+
+
+def write_report(
+    traces: Sequence[TraceGraph],
+    parameters: Sequence[Parameter],
+    base: Mapping[str, Any],
+    *,
+    tag: str = "value",
+    mask: Iterable[str] = (),
+    max_tokens: int = 16_000,
+) -> Report:
+    """Write traces of one program as one report (OptoPrime, arXiv 2406.16218 sec. 3.2).
+
+    Code and documentation are printed once for all traces that share them; every trace has its own inputs, outputs
+    and feedback. Values of `parameters` and feedback are never cut. Other values lose their middle, farthest from
+    the output first; then repeated calls are folded harder; then whole traces are left out, the last first.
+
+    Args:
+        traces: Judged runs, at least one.
+        parameters: What is to be changed; other parameters in the traces are shown as inputs.
+        base: Parameter key -> current value.
+        tag: The tag around the variables' values.
+        mask: Sections to leave out, of `SECTIONS` (the masked variant of the article).
+        max_tokens: Limit of the estimated length.
+
+    Raises:
+        SettingError: If not even the variables and the feedback of one trace fit, or a masked section is unknown.
+    """
+    hidden = read_mask(mask)
+    names = parameter_names(parameters)
+    by_name = {names[parameter]: parameter for parameter in parameters}
+    variables = _variables(by_name, base, tag, hidden)
+    for count in range(len(traces), 0, -1):
+        views = [_View(trace, names) for trace in traces[:count]]
+        for repeats in (REPEATS, 3, 1, 0):
+            pieces = [*variables, *_program(views, by_name, hidden, repeats)]
+            pieces += _runs(views, len(traces), hidden, repeats)
+            if shorten(pieces, max_tokens):
+                text = "\n".join(str(piece) for piece in pieces).strip() + "\n"
+                return Report(text, by_name, count_tokens(text), count)
+    needed = sum(count_tokens(str(piece)) for piece in pieces)
+    raise SettingError(
+        f"The variables {list(by_name)} and the feedback of one trace need about {needed} tokens, and only "
+        f"{max_tokens} are left of max_prompt_tokens; they are never cut, so raise max_prompt_tokens or train fewer "
+        "parameters at once."
+    )
+
+
+def parameter_names(parameters: Sequence[Parameter]) -> dict[Parameter, str]:
+    """Parameter -> the variable name that stands for it in every prompt."""
+    names = unique_names(parameters)
+    return {parameter: names[parameter] for parameter in parameters}
+
+
+def read_mask(mask: Iterable[str]) -> frozenset[str]:
+    """Section names from a mask, which may write them as the article does: `#Code`.
+
+    Raises:
+        SettingError: If there is no such section.
+    """
+    names = [mask] if isinstance(mask, str) else list(mask)
+    plain = {name.lstrip("# ").lower(): name for name in names}
+    unknown = [name for key, name in plain.items() if key not in SECTIONS]
+    if unknown:
+        raise SettingError(f"mask holds section names of {', '.join(SECTIONS)}; got {unknown[0]!r}.")
+    return frozenset(plain)
+
+
+class _View:
+    """One trace with names that agree over all traces of the report."""
+
+    def __init__(self, trace: TraceGraph, variables: Mapping[Parameter, str]) -> None:
+        self.trace = trace
+        self.variables = variables
+        inside = set(trace.nodes)
+        rest = [node for node in trace.nodes if not self._is_variable(node)]
+        given = set(trace.blanket)
+        extra = [] if trace.output in inside or trace.output in given else [trace.output]
+        everything = unique_names([*variables, *trace.blanket, *rest, *extra])
+        self.names: dict[Node, str] = everything
+        self.distance = _distances(trace)
+        self.calls = [node for node in [*rest, *extra] if node.operation is not None]
+        called = set(self.calls)
+        self.inputs = [node for node in [*trace.blanket, *rest, *extra] if node not in called]
+
+    def _is_variable(self, node: Node) -> bool:
+        return isinstance(node, Value) and node.parameter in self.variables
+
+    def name(self, node: Node) -> str:
+        if isinstance(node, Value) and node.parameter in self.variables:
+            return self.variables[node.parameter]
+        return self.names.get(node) or node.name
+
+    def argument(self, node: Node) -> str:
+        """A name, or the value itself where a nameless constant stands."""
+        if self.is_constant(node):
+            return show_value(node._data)[0]
+        return self.name(node)
+
+    def is_constant(self, node: Node) -> bool:
+        plain = node._data is None or isinstance(node._data, (int, float))
+        return plain and node._name is None and node.operation is None and not isinstance(node, Value)
+
+    def kept(self, repeats: int) -> tuple[list[Node | str], set[Node]]:
+        """The calls to be shown, with a remark where calls were folded, and the calls that were."""
+        groups: dict[str, list[Node]] = {}
+        for node in self.calls:
+            groups.setdefault(_operation_name(node), []).append(node)
+        folded: dict[Node, str] = {}
+        for group in groups.values():
+            edge = max(repeats // 2, 1) if repeats else 0
+            middle = group[edge : len(group) - max(edge, 1)] if len(group) > max(repeats, 1) else []
+            for node in middle:
+                folded[node] = ""
+            if middle:
+                first, last = self.name(middle[0]), self.name(middle[-1])
+                span = f"{first} … {last}" if len(middle) > 1 else first
+                folded[middle[0]] = f"# … {len(middle)} more calls of {_operation_name(middle[0])}: {span}"
+        lines: list[Node | str] = [folded.get(node, node) for node in self.calls if folded.get(node, node) != ""]
+        return lines, set(folded)
+
+
+def _distances(trace: TraceGraph) -> dict[Node, int]:
+    """Node -> number of calls between it and the output."""
+    found = {trace.output: 0}
+    front = [trace.output]
+    inside = {*trace.nodes, *trace.blanket}
+    while front:
+        following = []
+        for node in front:
+            for source in node.sources:
+                if source in inside and source not in found:
+                    found[source] = found[node] + 1
+                    following.append(source)
+        front = following
+    return found
+
+
+def _variables(
+    names: Mapping[str, Parameter], base: Mapping[str, Any], tag: str, hidden: frozenset[str]
+) -> list[str | Cuttable]:
+    if "variables" in hidden:
+        return []
+    lines: list[str | Cuttable] = ["# Variables"]
+    for name, parameter in names.items():
+        value = base.get(parameter.key)
+        lines.append(f"\n## {name} ({_kind(parameter, value)})")
+        if parameter.description:
+            lines.append(parameter.description)
+        if parameter.constraint and "constraints" not in hidden:
+            lines.append(f"Constraint: {parameter.constraint}")
+        lines.append(tagged(name, value, tag))
+    return lines
+
+
+def tagged(name: str, value: Any, tag: str) -> str:
+    """A value in the form in which replies give it."""
+    text = value if isinstance(value, str) else show_value(value)[0]
+    if isinstance(value, str) or "\n" in text:
+        return f'<{tag} name="{name}">\n{text.rstrip() if text.endswith(chr(10)) else text}\n</{tag}>'
+    return f'<{tag} name="{name}">{text}</{tag}>'
+
+
+def _kind(parameter: Parameter, value: Any) -> str:
+    if parameter.kind == "choice":
+        return "one of " + ", ".join(show_value(choice)[0] for choice in parameter.choices)
+    if parameter.kind == "code":
+        return "Python function"
+    return parameter.kind if parameter.kind == "text" else f"{parameter.kind}, {type(value).__name__}"
+
+
+def _program(
+    views: Sequence[_View], names: Mapping[str, Parameter], hidden: frozenset[str], repeats: int
+) -> list[str | Cuttable]:
+    lines: list[str | Cuttable] = []
+    if "code" not in hidden:
+        programs: dict[str, list[int]] = {}
+        for number, view in enumerate(views, 1):
+            programs.setdefault("\n".join(_call_lines(view, repeats)), []).append(number)
+        for program, numbers in programs.items():
+            which = "" if len(programs) == 1 else f" (run {', '.join(map(str, numbers))})"
+            lines += [f"\n# Code{which}", program or "# no call is known"]
+    if "documentation" not in hidden:
+        known = {" ".join(parameter.description.split()) for parameter in names.values()}
+        documents = {
+            f"- {_operation_name(node)}: ": " ".join(node.operation.description.split())
+            for view in views
+            for node in view.calls
+            if node.operation is not None and node.operation.description
+        }
+        shown = [Cuttable(p, text, 1, quoted=False) for p, text in documents.items() if text not in known]
+        lines += ["\n# Documentation", *shown] if shown else []
+    return lines
+
+
+def _call_lines(view: _View, repeats: int) -> list[str]:
+    lines, _ = view.kept(repeats)
+    return [line if isinstance(line, str) else _call_line(view, line) for line in lines]
+
+
+def _call_line(view: _View, node: Node) -> str:
+    operation = _operation_name(node)
+    arguments = []
+    for argument, source in node.recorded_inputs.items():
+        name = view.argument(source)
+        is_own_code = isinstance(source, Value) and source.parameter.kind == "code"
+        if is_own_code and (name == operation or argument.startswith("_")):
+            continue
+        arguments.append(f"{argument}={name}")
+    return f"{view.name(node)} = {operation}({', '.join(arguments)})" + ("  # raises" if node.failed else "")
+
+
+def _runs(views: Sequence[_View], total: int, hidden: frozenset[str], repeats: int) -> list[str | Cuttable]:
+    lines: list[str | Cuttable] = []
+    explained: set[str] = set()
+    for number, view in enumerate(views, 1):
+        lines.append(f"\n# Run {number}" if total > 1 else "\n# Run")
+        _, folded = view.kept(repeats)
+        outputs = [view.trace.output]
+        others = [node for node in view.calls if node not in folded and node is not view.trace.output]
+        inputs = [node for node in view.inputs if not view.is_constant(node) and node is not view.trace.output]
+        for section, nodes in (("inputs", inputs), ("others", others), ("outputs", outputs)):
+            if section not in hidden and nodes:
+                lines.append(f"## {section.capitalize()}")
+                for node in nodes:
+                    lines += _value_lines(view, node, explained)
+        if "feedback" not in hidden:
+            lines += ["## Feedback", *_feedback_lines(view.trace)]
+    if len(views) < total:
+        lines.append(f"\n({total - len(views)} more runs are left out for want of room.)")
+    return lines
+
+
+def _feedback_lines(trace: TraceGraph) -> list[str]:
+    feedback = trace.feedback
+    lines = [] if feedback.score is None else [f"Score: {feedback.score:g}"]
+    return lines + ([feedback.text] if feedback.text else [])
+
+
+def _value_lines(view: _View, node: Node, explained: set[str]) -> list[str | Cuttable]:
+    if isinstance(node, FailedCall):
+        return _failure_lines(view, node, explained)
+    text, quoted = show_value(node._data)
+    return [Cuttable(f"{view.name(node)} = ", text, view.distance.get(node, 0), quoted=quoted)]
+
+
+def _failure_lines(view: _View, node: FailedCall, explained: set[str]) -> list[str | Cuttable]:
+    message = error_line(node._data)
+    lines: list[str | Cuttable] = [
+        Cuttable(f"{view.name(node)} = raised ", message, view.distance.get(node, 0), quoted=False)
+    ]
+    source = failing_source(node)
+    if source is None or node.place is None:
+        return lines
+    annotated = annotate(source, node.place, message)
+    if annotated in explained:
+        failing = annotated.splitlines()[node.place[0] - 1].strip()
+        return [*lines, f"  at line {node.place[0]}: {failing}"]
+    explained.add(annotated)
+    return [*lines, "  in:", *(f"  | {line}" for line in annotated.splitlines())]
+
+
+def failing_source(node: FailedCall) -> str | None:
+    """The text of the code parameter in which a failed call failed."""
+    if node.place is None:
+        return None
+    number, line = node.place
+    for source in node.sources:
+        if isinstance(source, Value) and source.parameter.kind == "code" and isinstance(source._data, str):
+            lines = source._data.splitlines()
+            if 1 <= number <= len(lines) and lines[number - 1].strip() == line.strip():
+                return source._data
+    return None
+
+
+def _operation_name(node: Node) -> str:
+    return node.operation.name if node.operation is not None else ""
