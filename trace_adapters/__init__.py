@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         using as using,
     )
     from trace_adapters.optimization import optimize as optimize
+    from trace_adapters.optimizers.demos import Demonstrations as Demonstrations
     from trace_adapters.optimizers.optoprime import OptoPrime as OptoPrime
     from trace_adapters.search.budget import Budget as Budget
     from trace_adapters.study import Store as Store, Study as Study
@@ -53,6 +54,7 @@ _HOMES = {
     "BudgetExceeded": "trace_adapters.errors",
     "CodeError": "trace_adapters.errors",
     "DataError": "trace_adapters.errors",
+    "Demonstrations": "trace_adapters.optimizers.demos",
     "ExecutionError": "trace_adapters.errors",
     "Feedback": "trace_adapters.traces",
     "LM": "trace_adapters.lm",

@@ -6,10 +6,126 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trace_adapters.nodes import Node as Node
+    from trace_adapters.bundles import code_parameter as code_parameter
+    from trace_adapters.code import (
+        SourceCode as SourceCode,
+        annotate as annotate,
+        error_place as error_place,
+        read_source as read_source,
+        spec_of as spec_of,
+    )
+    from trace_adapters.learned import LearnedFunction as LearnedFunction
+    from trace_adapters.lm import (
+        CallRecord as CallRecord,
+        LanguageModel as LanguageModel,
+        MemoryCache as MemoryCache,
+        Messages as Messages,
+        Price as Price,
+        Reply as Reply,
+        ReplyCache as ReplyCache,
+        SqliteCache as SqliteCache,
+        Usage as Usage,
+        count_tokens as count_tokens,
+        record_calls as record_calls,
+    )
+    from trace_adapters.nodes import (
+        FailedCall as FailedCall,
+        Operation as Operation,
+        Value as Value,
+        is_tracing as is_tracing,
+        keyed as keyed,
+        unwrap as unwrap,
+    )
+    from trace_adapters.optimization import Result as Result
+    from trace_adapters.optimizers.base import Optimizer as Optimizer, Outcome as Outcome, Proposal as Proposal
+    from trace_adapters.sandbox import (
+        Limits as Limits,
+        SandboxPool as SandboxPool,
+        default_pool as default_pool,
+        register_codec as register_codec,
+    )
+    from trace_adapters.search.policy import Greedy as Greedy, Judge as Judge, Judgement as Judgement, Policy as Policy
+    from trace_adapters.source_checks import CodeSpec as CodeSpec, check_source as check_source
+    from trace_adapters.source_compiling import compile_source as compile_source
+    from trace_adapters.study import (
+        EvaluationRecord as EvaluationRecord,
+        EventRecord as EventRecord,
+        ParameterSpec as ParameterSpec,
+        ProposalRecord as ProposalRecord,
+        RoleTotals as RoleTotals,
+        StepRecord as StepRecord,
+        StudyInfo as StudyInfo,
+        TrialRecord as TrialRecord,
+        candidate_key as candidate_key,
+    )
+    from trace_adapters.tape import Tape as Tape
+    from trace_adapters.targets import (
+        PythonTarget as PythonTarget,
+        Run as Run,
+        Target as Target,
+        call_metric as call_metric,
+        check_values as check_values,
+        failure_feedback as failure_feedback,
+    )
+    from trace_adapters.traces import backward as backward
 
 _HOMES = {
-    "Node": "trace_adapters.nodes",
+    "CallRecord": "trace_adapters.lm",
+    "CodeSpec": "trace_adapters.source_checks",
+    "EvaluationRecord": "trace_adapters.study",
+    "EventRecord": "trace_adapters.study",
+    "FailedCall": "trace_adapters.nodes",
+    "Greedy": "trace_adapters.search.policy",
+    "Judge": "trace_adapters.search.policy",
+    "Judgement": "trace_adapters.search.policy",
+    "LanguageModel": "trace_adapters.lm",
+    "LearnedFunction": "trace_adapters.learned",
+    "Limits": "trace_adapters.sandbox",
+    "MemoryCache": "trace_adapters.lm",
+    "Messages": "trace_adapters.lm",
+    "Operation": "trace_adapters.nodes",
+    "Optimizer": "trace_adapters.optimizers.base",
+    "Outcome": "trace_adapters.optimizers.base",
+    "ParameterSpec": "trace_adapters.study",
+    "Policy": "trace_adapters.search.policy",
+    "Price": "trace_adapters.lm",
+    "Proposal": "trace_adapters.optimizers.base",
+    "ProposalRecord": "trace_adapters.study",
+    "PythonTarget": "trace_adapters.targets",
+    "Reply": "trace_adapters.lm",
+    "ReplyCache": "trace_adapters.lm",
+    "Result": "trace_adapters.optimization",
+    "RoleTotals": "trace_adapters.study",
+    "Run": "trace_adapters.targets",
+    "SandboxPool": "trace_adapters.sandbox",
+    "SourceCode": "trace_adapters.code",
+    "SqliteCache": "trace_adapters.lm",
+    "StepRecord": "trace_adapters.study",
+    "StudyInfo": "trace_adapters.study",
+    "Tape": "trace_adapters.tape",
+    "Target": "trace_adapters.targets",
+    "TrialRecord": "trace_adapters.study",
+    "Usage": "trace_adapters.lm",
+    "Value": "trace_adapters.nodes",
+    "annotate": "trace_adapters.code",
+    "backward": "trace_adapters.traces",
+    "call_metric": "trace_adapters.targets",
+    "candidate_key": "trace_adapters.study",
+    "check_source": "trace_adapters.source_checks",
+    "check_values": "trace_adapters.targets",
+    "code_parameter": "trace_adapters.bundles",
+    "compile_source": "trace_adapters.source_compiling",
+    "count_tokens": "trace_adapters.lm",
+    "default_pool": "trace_adapters.sandbox",
+    "error_place": "trace_adapters.code",
+    "failure_feedback": "trace_adapters.targets",
+    "is_tracing": "trace_adapters.nodes",
+    "keyed": "trace_adapters.nodes",
+    "read_source": "trace_adapters.code",
+    "record_calls": "trace_adapters.lm",
+    "register_codec": "trace_adapters.sandbox",
+    "spec_of": "trace_adapters.code",
+    "unwrap": "trace_adapters.nodes",
 }
 __all__ = [*_HOMES]
 
