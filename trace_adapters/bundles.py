@@ -13,7 +13,7 @@ from trace_adapters.code import error_place
 from trace_adapters.learned import LearnedFunction
 from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, collect_reads, is_tracing, unwrap
 
-_CONTAINERS = {list: Operation("list"), tuple: Operation("tuple"), dict: Operation("dict")}
+_CONTAINERS: dict[type, Operation] = {list: Operation("list"), tuple: Operation("tuple"), dict: Operation("dict")}
 CODE_ARGUMENT = "__code__"
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from trace_adapters.lm.ledger import CallRecord, record_calls
@@ -68,7 +68,7 @@ class Evaluator:
         if not jobs:
             return []
         self._meter.reserve(len(jobs))
-        futures = [self._executor.submit(copy_context().run, self._judge, *job) for job in jobs]
+        futures = [self._executor.submit(_in_context, copy_context(), self._judge, job) for job in jobs]
         return _gather(futures)
 
     def _judge(self, candidate: Mapping[str, Any], split: str, position: int) -> Judgement:
@@ -83,9 +83,7 @@ class Evaluator:
         self._listener("judged", {"split": split, "score": recorded.score, "error": recorded.error})
         return self._judgement(recorded, position)
 
-    def _run(
-        self, candidate: Mapping[str, Any], key: str, split: str, name: str, example: Any
-    ) -> EvaluationRecord:
+    def _run(self, candidate: Mapping[str, Any], key: str, split: str, name: str, example: Any) -> EvaluationRecord:
         usages: list[Usage] = []
 
         def note(call: CallRecord) -> None:
@@ -126,6 +124,10 @@ class Evaluator:
             graph,
             record.error,
         )
+
+
+def _in_context(context: Context, judge: Callable[..., Judgement], job: Job) -> Judgement:
+    return context.run(judge, *job)
 
 
 def _gather(futures: Sequence[Future[Judgement]]) -> list[Judgement]:

@@ -277,7 +277,7 @@ class Overrides:
     """The values of one `using`, on top of those around it."""
 
     def __init__(self, candidate: Mapping[Any, Any], outer: Overrides | None) -> None:
-        self._values = dict(outer._values) if outer is not None else {}
+        self._values: dict[Any, Any] = dict(outer._values) if outer is not None else {}
         self._values.update(candidate)
         self._nodes: dict[Parameter, Value] = {}
 

@@ -108,7 +108,7 @@ def optimize(
         workers: Runs of the program side by side, in threads.
         executor: Runs them instead; its workers must share this process's memory.
         minibatch_size: Training examples that a step looks at.
-        proposals: Candidates asked for in a step; default 1, and 8 for a small model.
+        proposals: Candidates asked for in a step; default each optimizer's own (OptoPrime: 1, more for a small model).
         max_steps: Steps at most.
         patience: Steps without a new candidate after which the search ends.
         full_score: The score that cannot be improved.
@@ -135,9 +135,7 @@ def optimize(
     )
     parameters = target.parameters()
     if not parameters:
-        raise SettingError(
-            f"{program!r} has no trainable parameter; declare one, e.g. node(..., trainable=True)."
-        )
+        raise SettingError(f"{program!r} has no trainable parameter; declare one, e.g. node(..., trainable=True).")
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
     _require_positive(workers=workers, minibatch_size=minibatch_size, patience=patience)
     optimizers = _optimizers(optimizer, list(parameters.values()), lm, objective)
@@ -145,7 +143,7 @@ def optimize(
         len(train),
         len(validation),
         seed,
-        proposals or _default_proposals(optimizers),
+        proposals,
         max_steps,
         patience,
         full_score,
@@ -160,9 +158,7 @@ def optimize(
         "examples": _digest(target, train, validation),
     }
     opened = store if isinstance(store, Store) else Store.open(store)
-    with _open_study(
-        opened, study or type(target.program).__name__, resume, seed, config, parameters, base
-    ) as kept:
+    with _open_study(opened, study or type(target.program).__name__, resume, seed, config, parameters, base) as kept:
         tokens, usd = _spent(kept)
         meter = Meter(limits, tokens=tokens, usd=usd)
         shown = Progress(kept.name, meter, enabled=progress)
@@ -198,9 +194,7 @@ def _run(walk: Search, kept: Study, tell: Callable[[str, Mapping[str, Any]], Non
     return stopped
 
 
-def _result(
-    target: Target, kept: Study, walk: Search, base: Mapping[str, Any], stopped: str, meter: Meter
-) -> Result:
+def _result(target: Target, kept: Study, walk: Search, base: Mapping[str, Any], stopped: str, meter: Meter) -> Result:
     trials = kept.trials()
     base_score = trials[0].score if trials else None
     incumbent = walk.incumbent
@@ -279,22 +273,14 @@ def _optimizer(
             )
         mine = [p for p in parameters if p.kind != "demos"]
         if not mine:
-            raise SettingError(
-                "optoprime has no parameter to propose: every one is a list of demonstrations."
-            )
+            raise SettingError("optoprime has no parameter to propose: every one is a list of demonstrations.")
         return OptoPrime(mine, lm=lm, objective=objective)
     if chosen == "demos":
         mine = [p for p in parameters if p.kind == "demos"]
         if not mine:
-            raise SettingError(
-                "optimizer='demos' needs a parameter of kind 'demos'; this program declares none."
-            )
+            raise SettingError("optimizer='demos' needs a parameter of kind 'demos'; this program declares none.")
         return Demonstrations(mine)
     raise SettingError(f"There is no optimizer {chosen!r}; there are {', '.join(OPTIMIZERS)}.")
-
-
-def _default_proposals(optimizers: Sequence[Optimizer]) -> int:
-    return max(getattr(optimizer, "default_proposals", 1) for optimizer in optimizers)
 
 
 def _examples(examples: Any, name: str) -> list[Any]:
@@ -308,9 +294,7 @@ def _examples(examples: Any, name: str) -> list[Any]:
 
 
 def _digest(target: Target, *splits: Sequence[Any]) -> str:
-    names = [
-        [target.example_id(e, n) + target.example_text(e) for n, e in enumerate(split)] for split in splits
-    ]
+    names = [[target.example_id(e, n) + target.example_text(e) for n, e in enumerate(split)] for split in splits]
     return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
 
 
@@ -326,9 +310,7 @@ def _require_positive(**numbers: int) -> None:
 
 
 def _is_target(program: Any) -> bool:
-    return all(
-        callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id")
-    )
+    return all(callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id"))
 
 
 def _announce(

@@ -26,9 +26,7 @@ class Progress:
         stream: Default standard error, so that a program's own output stays clean.
     """
 
-    def __init__(
-        self, name: str, meter: Meter, *, enabled: bool = True, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, name: str, meter: Meter, *, enabled: bool = True, stream: TextIO | None = None) -> None:
         self._name = name
         self._meter = meter
         self._enabled = enabled
@@ -106,9 +104,7 @@ class Progress:
             parts.append(f"${self._meter.usd:.4f}")
         left = self._meter.left()
         if "metric_calls" in left:
-            parts.append(
-                f"{left['metric_calls']:.0f} metric calls left{self._time_left(left['metric_calls'])}"
-            )
+            parts.append(f"{left['metric_calls']:.0f} metric calls left{self._time_left(left['metric_calls'])}")
         if "wall_s" in left:
             parts.append(f"{max(0.0, left['wall_s']):.0f} s left")
         return ", ".join(parts)

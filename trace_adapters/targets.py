@@ -99,12 +99,16 @@ class PythonTarget:
         return _bind_values(self.program, self._overrides(candidate))
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
+        run = self._run(candidate, example)
+        if isinstance(run.error, ModelError):
+            raise run.error
+        return run
+
+    def _run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         args, kwargs = self._arguments(example)
         with using(self._overrides(candidate)):
             try:
                 result = self.program(*args, **kwargs)
-            except ModelError:
-                raise
             except ExecutionError as error:
                 if error.node is None:
                     return _failed_run(error)
@@ -196,13 +200,9 @@ def call_metric(metric: Callable[..., Any], *args: Any) -> Feedback:
     try:
         feedback = Feedback.of(returned)
     except (TypeError, ValueError) as error:
-        raise MetricError(
-            f"The metric must return a number, (score, text) or Feedback, got {returned!r}."
-        ) from error
+        raise MetricError(f"The metric must return a number, (score, text) or Feedback, got {returned!r}.") from error
     if feedback.score is None:
-        raise MetricError(
-            f"The metric must give a score, got only {returned!r}; return Feedback(score, text)."
-        )
+        raise MetricError(f"The metric must give a score, got only {returned!r}; return Feedback(score, text).")
     return feedback
 
 

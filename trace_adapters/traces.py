@@ -41,7 +41,7 @@ class Feedback:
         if hasattr(value, "score"):
             return cls(float(value.score), str(getattr(value, "feedback", "") or ""))
         raise TypeError(
-            f"Expected a score, a text, (score, text) or an object with .score and .feedback as feedback, got {value!r}."
+            f"Feedback is a score, a text, (score, text) or an object with .score and .feedback; got {value!r}."
         )
 
 

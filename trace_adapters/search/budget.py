@@ -32,9 +32,7 @@ class Budget:
         if all(limit is None for limit in limits.values()):
             raise SettingError("A budget needs a limit, e.g. Budget(metric_calls=300).")
         for name, limit in limits.items():
-            if limit is not None and (
-                not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0
-            ):
+            if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0):
                 raise SettingError(f"Budget {name} must be a number above 0, got {limit!r}.")
 
     @classmethod
@@ -77,9 +75,7 @@ class Meter:
             self._check()
             limit = self.budget.metric_calls
             if limit is not None and self.metric_calls + metric_calls > limit:
-                raise BudgetExceeded(
-                    f"{metric_calls} more metric calls would pass {limit} ({self.metric_calls} made)."
-                )
+                raise BudgetExceeded(f"{metric_calls} more metric calls would pass {limit} ({self.metric_calls} made).")
             self.metric_calls += metric_calls
 
     def check(self) -> None:

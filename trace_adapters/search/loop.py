@@ -22,7 +22,7 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 class SearchSettings:
     """Attributes:
     train_size, validation_size: Numbers of examples.
-    proposals: Candidates asked of an optimizer each step.
+    proposals: Candidates asked of an optimizer each step; None for each optimizer's own default.
     max_steps: Steps at most; None for as many as the budget pays.
     patience: Stop after this many steps in a row that brought no candidate worth judging.
     full_score: The score that cannot be improved.
@@ -31,7 +31,7 @@ class SearchSettings:
     train_size: int
     validation_size: int
     seed: int
-    proposals: int
+    proposals: int | None
     max_steps: int | None
     patience: int
     full_score: float
@@ -49,6 +49,10 @@ class Incumbent:
     @property
     def score(self) -> float:
         return mean(self.validation)
+
+    @property
+    def train_scores(self) -> dict[int, float]:
+        return {position: judgement.score for position, judgement in self.train.items()}
 
 
 class Search:
@@ -117,7 +121,7 @@ class Search:
         if not fresh:
             self._optimizers.reward(optimizer, 0.0)
             return 0
-        gates = [self._gate(step, batch, proposal) for proposal in fresh]
+        gates = [self._gate(step, optimizer, batch, proposal) for proposal in fresh]
         self._look(sorted({position for gate in gates for position in gate}))
         judged = self._judge_all(fresh, gates)
         gain = self._choose(step, optimizer, fresh, judged)
@@ -125,11 +129,11 @@ class Search:
         return len(fresh)
 
     def _batch(self, step: int, optimizer: Optimizer) -> list[int]:
-        known = {position: judgement.score for position, judgement in self._current().train.items()}
-        wants = getattr(optimizer, "wants_traces", None)
-        if wants is None:
+        known = self._current().train_scores
+        wanted = _wanted_traces(optimizer)
+        if wanted is None:
             return self._policy.minibatch(step, known)
-        return sorted(range(self._settings.train_size), key=lambda p: (p not in known, p))[:wants]
+        return sorted(range(self._settings.train_size), key=lambda p: (p not in known, p))[:wanted]
 
     def _look(self, positions: Sequence[int]) -> None:
         """Judge the incumbent on these training examples, where that is not known yet."""
@@ -147,7 +151,8 @@ class Search:
         self._listener("propose", {"step": step, "optimizer": optimizer.name})
         graphs = [judgement.graph for judgement in seen if judgement.graph is not None]
         seed = self._settings.seed * 100_003 + step
-        made = optimizer.suggest(graphs, n=self._settings.proposals, base=incumbent.values, seed=seed)
+        n = self._settings.proposals or int(getattr(optimizer, "default_proposals", 1))
+        made = optimizer.suggest(graphs, n=n, base=incumbent.values, seed=seed)
         rows = [
             ProposalRecord(
                 incumbent.key,
@@ -165,9 +170,7 @@ class Search:
     def _read(self, record: ProposalRecord, meta: Mapping[str, Any], number: int) -> Proposal:
         values = self._study.candidate(record.candidate_key) if record.candidate_key is not None else None
         examples = tuple(meta.get("examples", [])[number])
-        return Proposal(
-            values, record.origin, record.reasoning, record.rejected, record.reply, examples=examples
-        )
+        return Proposal(values, record.origin, record.reasoning, record.rejected, record.reply, examples=examples)
 
     def _sift(self, step: int, optimizer: Optimizer, proposals: Sequence[Proposal]) -> list[Proposal]:
         """Keep the proposals that are new; tell the optimizer of the others."""
@@ -187,18 +190,13 @@ class Search:
             optimizer.tell(outcome)
         return fresh
 
-    def _gate(self, step: int, batch: Sequence[int], proposal: Proposal) -> list[int]:
-        """The training examples a proposal is compared on: never one that it was made of as a demonstration."""
-        if not proposal.examples:
-            return list(batch) if len(batch) < self._settings.train_size else self._fresh_minibatch(step, [])
-        used = [
-            p for p, judgement in self._current().train.items() if judgement.example_id in proposal.examples
-        ]
-        return self._fresh_minibatch(step, used)
-
-    def _fresh_minibatch(self, step: int, avoid: Sequence[int]) -> list[int]:
-        known = {position: judgement.score for position, judgement in self._current().train.items()}
-        return self._policy.minibatch(step, known, avoid=avoid)
+    def _gate(self, step: int, optimizer: Optimizer, batch: Sequence[int], proposal: Proposal) -> list[int]:
+        """The training examples a proposal is compared on: those its proposer saw, none that it quotes."""
+        if _wanted_traces(optimizer) is None and not proposal.examples:
+            return list(batch)
+        incumbent = self._current()
+        quoted = [p for p, judgement in incumbent.train.items() if judgement.example_id in proposal.examples]
+        return self._policy.minibatch(step, incumbent.train_scores, avoid=quoted)
 
     def _judge_all(self, fresh: Sequence[Proposal], gates: Sequence[Sequence[int]]) -> list[list[Judgement]]:
         jobs = [
@@ -221,9 +219,7 @@ class Search:
         gains: list[float] = []
         for judgements in judged:
             before = [incumbent.train[judgement.position] for judgement in judgements]
-            gains.append(
-                total(judgements) - total(before) if self._policy.improves(judgements, before) else 0.0
-            )
+            gains.append(total(judgements) - total(before) if self._policy.improves(judgements, before) else 0.0)
         winner = max(range(len(gains)), key=lambda number: (gains[number], -number))
         accepted_gain = 0.0
         for number, proposal in enumerate(fresh):
@@ -256,24 +252,18 @@ class Search:
         return accepted_gain
 
     def _validate(self, values: Mapping[str, Any]) -> list[Judgement]:
-        return self._judge(
-            [(values, VALIDATION, position) for position in range(self._settings.validation_size)]
-        )
+        return self._judge([(values, VALIDATION, position) for position in range(self._settings.validation_size)])
 
     def _observe(self, judgements: Sequence[Judgement]) -> None:
         graphs = [judgement.graph for judgement in judgements if judgement.graph is not None]
         for optimizer in self._optimizers.optimizers:
             optimizer.observe(graphs)
 
-    def _record(
-        self, key: str, *, score: float | None, accepted: bool, step: int | None, **facts: Any
-    ) -> None:
+    def _record(self, key: str, *, score: float | None, accepted: bool, step: int | None, **facts: Any) -> None:
         number = self._trials
         self._trials += 1
         self._study.record_trial(number, key, score=score, accepted=accepted, step=step, **facts)
-        self._listener(
-            "trial", {"number": number, "score": score, "accepted": accepted, "step": step, **facts}
-        )
+        self._listener("trial", {"number": number, "score": score, "accepted": accepted, "step": step, **facts})
 
     def _is_perfect(self) -> bool:
         incumbent, full = self._current(), self._settings.full_score
@@ -287,6 +277,11 @@ class Search:
         if self.incumbent is None:
             raise RuntimeError("The search has no incumbent before the base candidate was judged.")
         return self.incumbent
+
+
+def _wanted_traces(optimizer: Optimizer) -> int | None:
+    """How many training runs an optimizer wants to see; None for a minibatch."""
+    return getattr(optimizer, "wants_traces", None)
 
 
 def _verdict(child: Sequence[Judgement], score: float | None, accepted: bool) -> str:
