@@ -12,8 +12,8 @@ from trace_adapters.nodes import Node, Parameter, Value
 from trace_adapters.traces import TraceGraph
 
 _QUOTED = re.compile(r""""([^"\n]{1,400})"|'([^'\n]{1,400})'|`([^`\n]{1,400})`|“([^”\n]{1,400})”""")
-_CUE = re.compile(r"expect|correct|should|target|gold|reference|right answer|instead", re.IGNORECASE)
-_NEGATION = re.compile(r"\b(got|returned|gave|was|but|output|predicted|not)\b[^.;]*$", re.IGNORECASE)
+_CUE = re.compile(r"expect|correct|should|target|gold|reference|right answer", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(got|returned|gave|was|but|not|instead)\b[^.;]*$", re.IGNORECASE)
 _AFTER_CUE = re.compile(r"(?:expected|correct|target|reference)\b[^:\n]{0,40}:[ \t]*([^\n]+)", re.IGNORECASE)
 
 
@@ -26,16 +26,18 @@ class Call:
         output: What it returned; the exception if it failed.
         failed: Whether it raised.
         expected: What it should have returned, if that is known.
+        located: Names of the arguments in which the expected value stands. Only computed ones (a model's reply) count
+            if there are any, as the options of a given question hold every answer; or a given one with a line that
+            holds the expected value and all of a computed one.
         judged: Whether its output is the one that was judged.
-        trace: The run.
     """
 
     arguments: dict[str, Any]
     output: Any
     failed: bool
     expected: Any
+    located: tuple[str, ...]
     judged: bool
-    trace: TraceGraph
 
     @property
     def right(self) -> bool:
@@ -133,14 +135,24 @@ def _call(node: Node, trace: TraceGraph) -> Call:
         expected = node._data
     elif judged:
         candidates = expected_values(trace)
-        found = next((value for value in candidates if stands_in(value, arguments)), None)
+        found = next((value for value in candidates if _places(value, arguments, node)), None)
         expected = _typed(found or next(iter(candidates), None), node)
-    return Call(arguments, node._data, node.failed, expected, judged, trace)
+    located = () if expected is None else _places(str(expected), arguments, node)
+    return Call(arguments, node._data, node.failed, expected, located, judged)
 
 
-def stands_in(expected: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether a value stands in one of the arguments that are texts."""
-    return any(isinstance(value, str) and occurs(expected, value) for value in arguments.values())
+def _places(expected: str, arguments: Mapping[str, Any], node: Node) -> tuple[str, ...]:
+    """The arguments in which a value stands, or a given one with it and all of a computed one on one line."""
+    texts = {name: value for name, value in arguments.items() if isinstance(value, str)}
+    computed = {n: text for n, text in texts.items() if node.recorded_inputs[n].operation is not None}
+    direct = tuple(name for name, text in (computed or texts).items() if occurs(expected, text))
+    if direct:
+        return direct
+    for given in texts.keys() - computed.keys():
+        for name, text in computed.items():
+            if any(occurs(expected, line) and occurs(text.strip(), line) for line in texts[given].splitlines()):
+                return tuple(argument for argument in arguments if argument in (given, name))
+    return ()
 
 
 def _typed(expected: str | None, node: Node) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from trace_adapters.traces import TraceGraph
 
 _MEMORY_SHARE = 0.25  # of the prompt's tokens, at most
 _SPARE_TOKENS = 16
+_OBSERVED = 24  # runs that a small model's questions may quote beside those of the step
 
 
 class OptoPrime(Verbs):
@@ -77,6 +79,7 @@ class OptoPrime(Verbs):
             raise SettingError(f"profile is 'strong', 'small' or None, got {profile!r}.")
         self.temperature = temperature
         self.memory = Memory(memory_size)
+        self._observed: deque[TraceGraph] = deque(maxlen=_OBSERVED)
         self.default_proposals = 1 if self.profile == "strong" else 8
 
     def suggest(
@@ -105,6 +108,11 @@ class OptoPrime(Verbs):
         question = self._small(traces, current, seed) if self.profile == "small" else self._strong(traces, current)
         return ask(self.lm, question, self.memory, n=n, seed=seed, origin=self.name)
 
+    def observe(self, traces: Sequence[TraceGraph]) -> None:
+        """Keep the latest runs: for a small model they are evidence beside the runs of a step."""
+        if self.profile == "small":
+            self._observed.extend(traces)
+
     def tell(self, outcome: Outcome) -> None:
         """Remember what became of a proposal, of this optimizer or another one."""
         self.memory.tell(outcome)
@@ -116,6 +124,7 @@ class OptoPrime(Verbs):
             self.parameters,
             base,
             self.memory,
+            beside=list(self._observed)[::-1],
             seed=seed,
             max_prompt_tokens=self.max_prompt_tokens,
             temperature=self.temperature,

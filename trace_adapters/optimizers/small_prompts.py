@@ -1,0 +1,173 @@
+"""The prompts for a small model, one for each kind of parameter.
+
+What a function must return is shown as asserts, without its source: a 1.5B model that sees a failing line repairs that
+line's idea (0 of 8 samples read the answer), given asserts it writes what satisfies them (8 of 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trace_adapters.nodes import Node, Parameter, Value
+from trace_adapters.optimizers.budget import cut_middle, error_line, show_value
+from trace_adapters.optimizers.evidence import Call, calls_of, shape_of, window
+from trace_adapters.optimizers.grammars import definition_line, placeholders
+from trace_adapters.optimizers.memory import Memory
+from trace_adapters.optimizers.templates import fill
+from trace_adapters.traces import TraceGraph
+
+_EXCERPT = 300  # characters of a value in a run
+_REASON = 200  # characters of the reason of a rejection
+_PLAIN_ARGUMENT = 40  # characters up to which an argument that does not matter is written out
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked about one parameter.
+
+    Attributes:
+        name: The parameter's name in the prompt.
+        value: Its current value.
+        tag: The reply's tag.
+        traces: The runs of this step.
+        evidence: These and further runs, the most telling first.
+    """
+
+    parameter: Parameter
+    name: str
+    value: Any
+    tag: str
+    traces: Sequence[TraceGraph]
+    evidence: Sequence[TraceGraph]
+    memory: Memory
+
+
+def write_prompt(problem: Problem, size: int) -> str:
+    """The prompt with `size` runs, or twice as many asserts."""
+    kind = problem.parameter.kind
+    if kind == "code":
+        calls = _distinct(calls_of(problem.parameter, problem.evidence))[: size * 2]
+        return _asserting(problem, calls, size) if calls else _code(problem, size)
+    return _text(problem, size) if kind == "text" else _value(problem, size)
+
+
+def _asserting(problem: Problem, calls: Sequence[Call], size: int) -> str:
+    header = definition_line(str(problem.value))
+    function = header.split("def ", 1)[1].split("(", 1)[0]
+    expected = [call.expected for call in calls if isinstance(call.expected, str)]
+    shape = shape_of(expected) if len(expected) == len(calls) else ""
+    return fill(
+        "small_asserts",
+        signature=header.removeprefix("async ").removeprefix("def ").rstrip(":"),
+        purpose=problem.parameter.description,
+        shape=f"All expected return values have this form: {shape}." if shape else "",
+        asserts="\n".join(_assertion(function, call) for call in calls),
+        remarks=_remarks(problem, size),
+    )
+
+
+def _assertion(function: str, call: Call) -> str:
+    expected = str(call.expected)
+    shown = []
+    for name, value in call.arguments.items():
+        text = repr(window(expected, value)) if name in call.located else repr(value)
+        shown.append(text if name in call.located or len(text) <= _PLAIN_ARGUMENT else name)
+    return f"assert {function}({', '.join(shown)}) == {call.expected!r}"
+
+
+def _distinct(calls: Sequence[Call]) -> list[Call]:
+    """The calls whose expected value stands in an argument: those that differ first, wrong ones before right ones."""
+    located = [call for call in calls if call.judged and call.located]
+    different: dict[tuple[str, ...], Call] = {}
+    for call in sorted(located, key=lambda call: call.right):
+        different.setdefault(_sketch(call), call)
+    chosen = {id(call) for call in different.values()}
+    seen = {_assertion("", call) for call in different.values()}
+    rest = [call for call in located if id(call) not in chosen and _assertion("", call) not in seen]
+    return [*different.values(), *{_assertion("", call): call for call in rest}.values()]
+
+
+def _sketch(call: Call) -> tuple[str, ...]:
+    """How the expected value stands in the text: calls of one sketch teach the same."""
+    text, expected = str(call.arguments[call.located[-1]]).strip(), str(call.expected)
+    if text == expected:
+        return ("whole",)
+    before, _, after = text.rpartition(expected)
+    return ("start" if not before else before[-12:], "end" if len(after) < 2 else after[:6])
+
+
+def _code(problem: Problem, size: int) -> str:
+    source, purpose = str(problem.value).strip(), problem.parameter.description
+    told = " ".join(purpose.split()) in " ".join(source.split())
+    return fill(
+        "small_code",
+        source=source,
+        purpose="" if told else purpose,
+        runs=_runs(problem.traces, size),
+        remarks=_remarks(problem, size),
+    )
+
+
+def _text(problem: Problem, size: int) -> str:
+    fields = placeholders(str(problem.value))
+    return fill(
+        "small_text",
+        purpose=_purpose(problem.parameter),
+        tag=problem.tag,
+        name=problem.name,
+        value=str(problem.value).strip("\n"),
+        runs=_runs(problem.traces, size),
+        remarks=_remarks(problem, size),
+        fields=f"Keep {', '.join(fields)} in it." if fields else "",
+    )
+
+
+def _value(problem: Problem, size: int) -> str:
+    parameter = problem.parameter
+    rules = [f"It must be: {parameter.constraint}"] if parameter.constraint else []
+    if parameter.kind == "choice":
+        rules.append("Allowed: " + ", ".join(show_value(choice)[0] for choice in parameter.choices))
+    return fill(
+        "small_value",
+        purpose=parameter.description or f"{parameter.key} is a value of a program.",
+        tag=problem.tag,
+        name=problem.name,
+        value=show_value(problem.value)[0],
+        constraint="\n".join(rules),
+        runs=_runs(problem.traces, size),
+        remarks=_remarks(problem, size),
+    )
+
+
+def _purpose(parameter: Parameter) -> str:
+    purpose = parameter.description or f"{parameter.key} is a text that a program uses."
+    return f"{purpose}\nIt must be: {parameter.constraint}" if parameter.constraint else purpose
+
+
+def _runs(traces: Sequence[TraceGraph], size: int) -> str:
+    """Inputs, model replies and feedback of runs, those that went wrong first."""
+    ordered = sorted(traces, key=lambda trace: (trace.feedback.score or 0.0) >= 1.0)
+    texts = []
+    for trace in ordered[:size]:
+        given = [node for node in trace.blanket if isinstance(node._data, str) and not isinstance(node, Value)]
+        made = [n for n in trace.nodes if n is trace.output or (n.operation and n.operation.language_model)]
+        lines = [f"- {trace.names.get(node, node.name)}: {_excerpt(node)}" for node in [*given, *made]]
+        texts.append("\n".join([*lines, f"  Feedback: {trace.feedback.text or trace.feedback.score}"]))
+    return "Runs of the program:\n" + "\n\n".join(texts) + "\n" if texts else ""
+
+
+def _excerpt(node: Node) -> str:
+    if isinstance(node._data, BaseException):
+        return f"raised {error_line(node._data)}"
+    return repr(cut_middle(show_value(node._data)[0], _EXCERPT))
+
+
+def _remarks(problem: Problem, size: int) -> str:
+    """The reasons why earlier replies for this parameter could not be used."""
+    if not size:
+        return ""
+    mine = [o for o in problem.memory.rejections() if f'name="{problem.name}"' in o.reply]
+    reasons = [cut_middle(outcome.rejected or "", _REASON) for outcome in mine[-2:]]
+    return "".join(f"An earlier version could not be used: {reason}\n" for reason in reasons)
