@@ -17,8 +17,9 @@ _NEVER_RAISED = (StopIteration, StopAsyncIteration)
 def read_failure(described: Mapping[str, Any], host_error: BaseException | None, timeout_s: float) -> BaseException:
     """Make the exception that a worker describes: of the same type if it is a builtin one.
 
-    What the host itself raised in a callback stays the object it was. Other types become a `SandboxError` of their name, which is also their nearest builtin type. The place in the
-    source is `.trace_adapters_place` (line, text), the end of what was printed `.trace_adapters_stdout`.
+    What the host itself raised in a callback stays the object it was. Types that are not builtin become a
+    `SandboxError` of their name, which is also their nearest builtin type. The place in the source is
+    `.trace_adapters_place` (line, text), the end of what was printed `.trace_adapters_stdout`.
     """
     place = described.get("place")
     stdout = str(described.get("stdout", ""))

@@ -131,10 +131,12 @@ class Worker:
         while view:
             try:
                 view = view[os.write(self._sink, view) :]
+                continue
             except BlockingIOError:
-                self._wait(self._writable, deadline)
+                pass
             except OSError as error:
                 raise self._died() from error
+            self._wait(self._writable, deadline)
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while len(self._buffer) < HEADER.size:
@@ -152,28 +154,31 @@ class Worker:
             raise SandboxError(f"The sandbox process sent what is no message: {error}.") from error
 
     def _read(self, deadline: float) -> None:
-        try:
-            data = self._read_now(deadline)
-        except OSError as error:
-            raise self._died() from error
+        data = self._read_now(deadline)
         if not data:
             raise self._died()
         self._buffer += data
 
     def _read_now(self, deadline: float) -> bytes:
         if _HAS_POLL:
-            self._wait(self._readable, deadline)
-            return os.read(self._source, _CHUNK)
+            self._wait(self._readable, deadline)  # not in the `try`: its TimeoutError is an OSError
+            return self._read_bytes()
         # Windows: the pipe cannot be polled, so a timer ends a process that is late, and the read ends with it.
         late = threading.Timer(max(0.0, deadline - time.monotonic()), self._process.kill)
         late.start()
         try:
-            data = os.read(self._source, _CHUNK)
+            data = self._read_bytes()
         finally:
             late.cancel()
         if not data and time.monotonic() >= deadline:
             raise _late()
         return data
+
+    def _read_bytes(self) -> bytes:
+        try:
+            return os.read(self._source, _CHUNK)
+        except OSError as error:
+            raise self._died() from error
 
     def _wait(self, events: select.poll, deadline: float) -> None:
         remaining = deadline - time.monotonic()
@@ -182,7 +187,7 @@ class Worker:
 
     def _died(self) -> SandboxKilled:
         try:
-            code = self._process.wait(5)
+            code = self._process.wait(1)
         except subprocess.TimeoutExpired:
             return SandboxKilled("The code closed its connection to the program; its process was stopped.")
         if code < 0:

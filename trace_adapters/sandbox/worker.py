@@ -4,6 +4,7 @@ from __future__ import annotations
 import __future__
 
 import builtins
+import contextlib
 import importlib
 import inspect
 import io
@@ -16,7 +17,19 @@ from typing import Any
 
 from trace_adapters.sandbox.plain import HEADER, UnsupportedValue, from_plain, pack, to_plain, unpack
 
-PRELOADED = ("collections", "functools", "itertools", "json", "math", "operator", "random", "re", "string", "textwrap")
+# Used often, or linked to system libraries that cannot be read later (zlib; random brings hashlib's).
+PRELOADED = (
+    "collections",
+    "functools",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "random",
+    "string",
+    "textwrap",
+    "zlib",
+)
 _FLAGS = __future__.annotations.compiler_flag
 _HAS_TIMER = hasattr(signal, "setitimer")
 _MESSAGE_CHARS = 4_000
@@ -221,7 +234,8 @@ def _prepare(settings: Mapping[str, Any]) -> str:
     if _HAS_TIMER:
         signal.signal(signal.SIGALRM, _time_up)
     for name in PRELOADED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # zlib is optional
+            importlib.import_module(name)
     level = confine(settings["memory_mb"], settings["host_pid"])
     for name in [name for name in sys.modules if name.partition(".")[0] == "trace_adapters"]:
         del sys.modules[name]
