@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         TrialRecord as TrialRecord,
         candidate_key as candidate_key,
     )
+    from trace_adapters.study.differences import differences as differences
+    from trace_adapters.study.export import export_candidate as export_candidate
     from trace_adapters.tape import Tape as Tape
     from trace_adapters.targets import (
         PythonTarget as PythonTarget,
@@ -115,9 +117,11 @@ _HOMES = {
     "check_values": "trace_adapters.targets",
     "code_parameter": "trace_adapters.bundles",
     "compile_source": "trace_adapters.source_compiling",
-    "count_tokens": "trace_adapters.lm",
+    "count_tokens": "trace_adapters.lm.messages",
     "default_pool": "trace_adapters.sandbox",
+    "differences": "trace_adapters.study.differences",
     "error_place": "trace_adapters.code",
+    "export_candidate": "trace_adapters.study.export",
     "failure_feedback": "trace_adapters.targets",
     "is_tracing": "trace_adapters.nodes",
     "keyed": "trace_adapters.nodes",

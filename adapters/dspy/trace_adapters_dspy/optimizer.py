@@ -1,0 +1,267 @@
+"""`TraceOptimizer`: a DSPy teleprompter that learns instructions, texts, code and demonstrations from traces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dspy
+import trace_adapters as ta
+from dspy.teleprompt import Teleprompter
+from trace_adapters.extend import count_tokens
+from trace_adapters_dspy import attach
+from trace_adapters_dspy.target import DspyTarget, read_inputs
+
+_STORE = "sqlite:///study.db"
+
+
+@dataclass(frozen=True)
+class DetailedResults:
+    """How an optimization went.
+
+    Attributes:
+        candidates: Parameter key -> value, of every candidate that was measured on the validation set, in order.
+        scores: Their mean scores on the validation set.
+        best_candidate: The one that was chosen.
+        best_score: Its score.
+        base_score: That of the program as it came.
+        metric_calls: Judged runs.
+        stopped: Why the search ended.
+        store: Where everything that happened can be read.
+        study: Its name there.
+    """
+
+    candidates: list[dict[str, Any]]
+    scores: list[float]
+    best_candidate: dict[str, Any]
+    best_score: float
+    base_score: float | None
+    metric_calls: int
+    stopped: str
+    store: str
+    study: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an optimization may cost at most.
+
+    Attributes:
+        metric_calls: Judged runs of the program.
+        program_calls: Calls of the program's language models, if every predictor is asked once a run.
+        prompt_tokens: Rough, of these calls, as the prompts are now.
+        optimizer_calls: Questions to the optimizer's model.
+        keys: The parameters that would be trained.
+    """
+
+    metric_calls: int
+    program_calls: int
+    prompt_tokens: int
+    optimizer_calls: int
+    keys: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"at most {self.metric_calls} runs of the program with about {self.program_calls} model calls "
+            f"({self.prompt_tokens} prompt tokens), and {self.optimizer_calls} optimizer calls; "
+            f"training {', '.join(self.keys)}"
+        )
+
+
+class TraceOptimizer(Teleprompter):  # type: ignore[misc]
+    """Optimize a DSPy program from its execution traces (OPTO, arXiv 2406.16218).
+
+    Args:
+        metric: `(example, prediction)`, with `trace=None`, or with GEPA's five arguments; returns a number, or an
+            object with `score` and `feedback` such as `dspy.Prediction(score=..., feedback=...)`.
+        lm: The optimizer's model: a name for `ta.LM`, a `ta.LM`, a `dspy.LM`, or a function of a prompt. Default:
+            the model of `dspy.configure`.
+        optimizer: "optoprime", "demos", or several that take turns; see `ta.optimize`.
+        train: What is learned: "instructions", "code" (`tad.Function`), "text" (`tad.Text`), "demos".
+        include: Globs; only parameters whose key matches one.
+        freeze: Globs; not those whose key matches one, e.g. `["predict.*"]`.
+        max_metric_calls: Judged runs at most; instead of `budget`.
+        budget: Hard limits. Default: 50 runs for each validation example, at least 200.
+        minibatch_size: Training examples that a step looks at.
+        max_steps: Steps at most.
+        objective: What to achieve, in words, for the optimizer.
+        seed: The same seed and replies give the same result, whatever `num_threads` is.
+        num_threads: Runs side by side. Default: DSPy's setting.
+        store: Database of studies.
+        study: Name of the study. Default: the program's class and a number that is free.
+        resume: Go on with that study.
+        progress: Show progress.
+
+    Raises:
+        SettingError: If options exclude each other.
+    """
+
+    def __init__(
+        self,
+        metric: Callable[..., Any],
+        *,
+        lm: Any = None,
+        optimizer: Any = "optoprime",
+        train: Sequence[str] = attach.TRAIN,
+        include: Sequence[str] = ("*",),
+        freeze: Sequence[str] = (),
+        max_metric_calls: int | None = None,
+        budget: ta.Budget | None = None,
+        minibatch_size: int = 4,
+        max_steps: int | None = None,
+        objective: str | None = None,
+        seed: int = 0,
+        num_threads: int | None = None,
+        store: str | os.PathLike[str] | ta.Store = _STORE,
+        study: str | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        if not callable(metric):
+            raise ta.SettingError(f"metric must be a function of (example, prediction), got {metric!r}.")
+        if max_metric_calls is not None and budget is not None:
+            raise ta.SettingError("Give max_metric_calls or budget, not both; Budget(metric_calls=...) is the same.")
+        if resume and study is None:
+            raise ta.SettingError("resume=True needs the name of the study: study='...'.")
+        self.metric = metric
+        self.lm = lm
+        self.optimizer = optimizer
+        self.train = tuple(train)
+        self.include = tuple(include)
+        self.freeze = tuple(freeze)
+        self.budget = ta.Budget(metric_calls=max_metric_calls) if max_metric_calls is not None else budget
+        self.minibatch_size = minibatch_size
+        self.max_steps = max_steps
+        self.objective = objective
+        self.seed = seed
+        self.num_threads = num_threads
+        self.store = store
+        self.study = study
+        self.resume = resume
+        self.progress = progress
+
+    def compile(
+        self, student: Any, *, trainset: Sequence[Any], valset: Sequence[Any] | None = None, teacher: Any = None
+    ) -> Any:
+        """Optimize a program.
+
+        Args:
+            student: A `dspy.Module`; never changed.
+            trainset: `dspy.Example`s with inputs, to learn from.
+            valset: Examples to choose by. Default: the training set.
+            teacher: Must be None: the program learns from its own runs.
+
+        Returns:
+            A copy of the program with what was learned, with `detailed_results` and `candidate_programs` (mappings
+            with `score` and `program`, the best first; scores are means of the metric).
+
+        Raises:
+            SettingError: If options do not fit the program.
+            DataError: If examples cannot be used.
+            MetricError: If the metric fails.
+            ModelError: If a model cannot be reached; go on later with `resume=True`.
+        """
+        if teacher is not None:
+            raise ta.SettingError("TraceOptimizer takes no teacher: the student learns from its own runs.")
+        for example in (*trainset, *(valset or ())):
+            read_inputs(example)
+        target = self._target(student)
+        _require_models(student)
+        store = self.store if isinstance(self.store, ta.Store) else ta.Store.open(self.store)
+        try:
+            result = ta.optimize(
+                target,
+                list(trainset),
+                self.metric,
+                valset=None if valset is None else list(valset),
+                optimizer=self.optimizer,
+                lm=dspy.settings.lm if self.lm is None else self.lm,
+                store=store,
+                study=self.study or _free_name(store, type(student).__name__),
+                resume=self.resume,
+                budget=self.budget,
+                seed=self.seed,
+                workers=self.num_threads or int(dspy.settings.get("num_threads") or 1),
+                minibatch_size=self.minibatch_size,
+                max_steps=self.max_steps,
+                objective=self.objective,
+                progress=self.progress,
+            )
+            return _with_results(target, result, store)
+        finally:
+            if store is not self.store:
+                store.close()
+
+    def estimate(self, student: Any, trainset: Sequence[Any], valset: Sequence[Any] | None = None) -> Estimate:
+        """What `compile` with these arguments may cost at most; asks no model and runs nothing."""
+        target = self._target(student)
+        chosen = list(trainset if valset is None else valset)
+        runs = self.budget.metric_calls if self.budget is not None else max(200, 50 * len(chosen))
+        if runs is None:
+            raise ta.SettingError("Only a budget with metric_calls can be estimated.")
+        texts = [target.example_text(example) for example in (*trainset, *chosen)]
+        mean = sum(map(count_tokens, texts)) / max(1, len(texts))
+        predictors = [predictor for _, predictor in student.named_predictors()]
+        prompts = sum(count_tokens(_prompt_text(predictor)) + mean for predictor in predictors)
+        steps = runs // (2 * self.minibatch_size)
+        steps = steps if self.max_steps is None else min(steps, self.max_steps)
+        asks = "optoprime" in ([self.optimizer] if isinstance(self.optimizer, str) else list(self.optimizer))
+        return Estimate(
+            runs, runs * len(predictors), int(runs * prompts), steps if asks else 0, list(target.parameters())
+        )
+
+    def _target(self, student: Any) -> DspyTarget:
+        chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
+        wants_demos = isinstance(chosen, Sequence) and "demos" in chosen and "demos" not in self.train
+        train = (*self.train, "demos") if wants_demos else self.train
+        return DspyTarget(student, train, self.include, self.freeze)
+
+
+def _with_results(target: DspyTarget, result: Any, store: Any) -> Any:
+    study = result.study
+    measured = [trial for trial in study.trials() if trial.score is not None and trial.state == "done"]
+    candidates = [study.candidate(trial.candidate_key) for trial in measured]
+    scores = [float(trial.score) for trial in measured]
+    program = result.program
+    programs = [
+        {"score": score, "program": target.with_values(candidate)}
+        for candidate, score in zip(candidates, scores, strict=True)
+    ]
+    program.candidate_programs = sorted(programs, key=lambda entry: -entry["score"])
+    program.detailed_results = DetailedResults(
+        candidates,
+        scores,
+        dict(result.best.candidate),
+        result.best.score,
+        result.base_score,
+        result.metric_calls,
+        result.stopped,
+        store.address,
+        study.name,
+    )
+    return program
+
+
+def _require_models(student: Any) -> None:
+    if dspy.settings.lm is not None:
+        return
+    without = [name for name, predictor in student.named_predictors() if predictor.lm is None]
+    if without:
+        raise ta.ModelUnavailable(
+            f"The predictors {', '.join(without)} have no language model; dspy.configure(lm=dspy.LM(...)) first."
+        )
+
+
+def _free_name(store: Any, stem: str) -> str:
+    taken = {info.name for info in store.studies()}
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _prompt_text(predictor: Any) -> str:
+    return "\n".join([predictor.signature.instructions, *(str(demo) for demo in predictor.demos)])

@@ -1,0 +1,268 @@
+"""Parameters that a DSPy module declares beside its predictors: texts and functions."""
+
+from __future__ import annotations
+
+import inspect
+import string
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dspy
+from trace_adapters import AdapterError, CodeError, ParameterError, UntrustedCode
+from trace_adapters.extend import LearnedFunction, Operation
+from trace_adapters_dspy import observe
+from trace_adapters_dspy.shims import DspyParameter
+
+
+class Text(DspyParameter):  # type: ignore[misc]
+    """A text that the program uses and optimizers may change; an attribute of a `dspy.Module`.
+
+    Use it as a string: `str(text)`, an f-string, `text.format(question=...)`, `==`. It is saved with the program.
+
+    Args:
+        value: The text to start from. Fields in braces (`{question}`) must stay in every new value.
+        description: What the text is for, shown to optimizers.
+        fields: The fields that must stay, instead of those found in `value`; () for a text whose braces are not
+            fields, e.g. JSON.
+
+    Raises:
+        ParameterError: If `value` is no text, or lacks one of `fields`.
+    """
+
+    def __init__(self, value: str, description: str = "", fields: Sequence[str] | None = None) -> None:
+        if not isinstance(value, str):
+            raise ParameterError(f"A Text needs a str, got {value!r}.")
+        self.description = description
+        self.initial = value
+        self.fields = _own_fields(value) if fields is None else tuple(fields)
+        self.stage = uuid.uuid4().hex
+        self._value = value
+        self.check(value)
+
+    @property
+    def value(self) -> str:
+        """The text in force."""
+        return self._value
+
+    @value.setter
+    def value(self, text: str) -> None:
+        self.check(text)
+        self._value = text
+
+    def check(self, text: Any) -> None:
+        """Raise `ParameterError` with the reason if `text` cannot stand in for the first value."""
+        if not isinstance(text, str):
+            raise ParameterError(f"Expected a text, got {text!r}.")
+        if self.initial.strip() and not text.strip():
+            raise ParameterError("The text is empty.")
+        if not self.fields:
+            return
+        try:
+            found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise ParameterError(
+                f"The template cannot be read: {error}. Write braces that are no field twice: {{{{ and }}}}."
+            ) from error
+        missing = [name for name in self.fields if name not in found]
+        if missing:
+            raise ParameterError(f"The template lost {_braced(missing)}; keep every field: {_braced(self.fields)}.")
+        extra = sorted(found.difference(self.fields))
+        if extra:
+            raise ParameterError(
+                f"The template has unknown fields {_braced(extra)}; there are only {_braced(self.fields)}."
+            )
+
+    def format(self, *args: Any, **fields: Any) -> str:
+        """`str.format`, recorded."""
+        inputs = {f"field_{number}": value for number, value in enumerate(args)} | fields
+        operation = Operation("format", "Fill the fields of a template.")
+        with observe.calling(operation, inputs, ("template", self)) as call:
+            return call.returned(self._value.format(*args, **fields))
+
+    def reset(self) -> None:
+        """Keep the text: other optimizers reset predictors before they begin, not what was learned here."""
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        return {"text": self._value}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.value = state["text"]
+
+    def __str__(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Text({self._value!r})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self._value, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == (other._value if isinstance(other, Text) else other)
+
+    __hash__ = object.__hash__  # mutable: found by identity, like every DSPy parameter
+
+
+class Function(DspyParameter):  # type: ignore[misc]
+    """A function whose source optimizers may change; an attribute of a `dspy.Module`, called like the function.
+
+    A source that an optimizer wrote runs in a sandbox. It is saved with the program; after `program.load` a
+    source that is not the function's own runs only with consent: `trust()`, or `tad.load(..., allow_code=True)`.
+
+    Args:
+        function: A plain or async Python function whose source can be read; no lambda, no method.
+        uses: Host functions that a new source may call, as callables or name -> callable.
+        trust: "sandbox", or "in-process" to run new sources here with all that the function's module reaches.
+        description: What the function is for, shown to optimizers; default its docstring.
+        timeout_s: Wall-clock limit of one call in the sandbox.
+
+    Raises:
+        CodeError: If the source cannot be read.
+        AdapterError: If `function` is a method.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        uses: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
+        trust: str = "sandbox",
+        description: str = "",
+        timeout_s: float = 5.0,
+    ) -> None:
+        if inspect.ismethod(function):
+            raise AdapterError(
+                f"Function() takes a plain function, got the method {function.__qualname__}; define it outside "
+                "the class and pass what it needs of `self` as arguments."
+            )
+        self._learned = LearnedFunction(function, uses=uses, trust=trust, timeout_s=timeout_s)
+        self.description = description or inspect.getdoc(function) or ""
+        self.stage = uuid.uuid4().hex
+        self._source = self._learned.source.text
+        self._trusted = True
+        self._describe()
+
+    def _describe(self) -> None:
+        function = self._learned.function
+        self.__name__ = self._learned.name
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self.__signature__ = inspect.signature(function)
+        self._operation = Operation(self.__name__, self.description)
+
+    @property
+    def source(self) -> str:
+        """The source in force."""
+        return self._source
+
+    @source.setter
+    def source(self, text: str) -> None:
+        self.check(text)
+        self._source, self._trusted = text, True
+
+    @property
+    def initial(self) -> str:
+        """The function's own source."""
+        return self._learned.source.text
+
+    @property
+    def header(self) -> str:
+        """The `def` line that every source must have."""
+        return str(self._learned.spec.header)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the source in force may run."""
+        return self._trusted
+
+    def trust(self) -> Function:
+        """Allow a loaded source to run; returns the function itself."""
+        self._trusted = True
+        return self
+
+    def check(self, text: Any) -> None:
+        """Raise `CodeError` with the reason if `text` cannot stand in for the function; never runs it."""
+        if not isinstance(text, str):
+            raise CodeError(f"Expected the source of {self.__name__} as a text, got {text!r}.")
+        self._learned.check(text)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._trusted:
+            raise UntrustedCode(
+                f"The source of {self.__name__!r} was loaded from a file and is not the program's own. Read it "
+                f"(`.source`), then allow it: `.trust()`, or tad.load(program, path, allow_code=True)."
+            )
+        if self._learned.is_async:
+            return self._acall(args, kwargs)
+        with self._recorded(args, kwargs) as call:
+            return call.returned(self._learned.call(self._source, args, kwargs))
+
+    async def _acall(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        with self._recorded(args, kwargs) as call:
+            return call.returned(await self._learned.call(self._source, args, kwargs))
+
+    def _recorded(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if observe.active() is None:
+            return observe.UNRECORDED
+        inputs = self._bind(args, kwargs)
+        return observe.calling(self._operation, inputs, ("__code__", self), self._learned.source)
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            bound = self.__signature__.bind(*args, **kwargs)
+        except TypeError:  # the call itself will raise it
+            return {f"argument_{number}": value for number, value in enumerate(args)} | dict(kwargs)
+        bound.apply_defaults()
+        named: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = self.__signature__.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                named.update({f"{name}_{number}": item for number, item in enumerate(value)})
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            else:
+                named[name] = value
+        return named
+
+    def as_tool(self) -> Any:
+        """A `dspy.Tool` that calls this function; `dspy.Tool(function)` would not find the arguments."""
+        shown = dspy.Tool(self._learned.function)
+        return dspy.Tool(self, name=self.__name__, desc=shown.desc, args=shown.args, arg_types=shown.arg_types)
+
+    def reset(self) -> None:
+        """Keep the source: other optimizers reset predictors before they begin, not what was learned here."""
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        return {"name": self.__name__, "source": self._source}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        text = state["source"]
+        if text == self._source:
+            return
+        self.check(text)
+        self._source, self._trusted = text, text == self.initial
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Function:
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __repr__(self) -> str:
+        learned = "" if self._source == self.initial else ", learned"
+        return f"Function({self.__name__}{self.__signature__}{learned})"
+
+
+def _own_fields(text: str) -> tuple[str, ...]:
+    """The fields of a template; none if the braces in it are something else."""
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    except ValueError:
+        return ()
+    return tuple(dict.fromkeys(names)) if all(name.isidentifier() for name in names) else ()
+
+
+def _braced(names: Sequence[str]) -> str:
+    return ", ".join("{" + name + "}" for name in names)

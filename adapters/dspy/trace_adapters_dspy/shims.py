@@ -1,0 +1,135 @@
+"""What differs between the versions of DSPy, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import dspy
+from dspy.predict.parameter import Parameter as DspyParameter
+from dspy.utils.callback import BaseCallback
+
+__all__ = [
+    "BaseCallback",
+    "DspyParameter",
+    "active_call_id",
+    "context_overrides",
+    "find_history_entry",
+    "is_language_model",
+    "is_model_failure",
+    "raw_reply",
+    "read_usage",
+    "set_active_call_id",
+    "was_cached",
+]
+
+# Moved from `callback` to `callback_context` in 3.3.
+try:
+    _callbacks: Any = importlib.import_module("dspy.utils.callback_context")
+except ModuleNotFoundError:
+    _callbacks = importlib.import_module("dspy.utils.callback")
+_ACTIVE_CALL_ID: ContextVar[str | None] = _callbacks.ACTIVE_CALL_ID
+
+# Candidates can cause these: too long a prompt, a reply that cannot be read.
+_NOT_THE_SERVER = (
+    "AdapterParseError",
+    "ContextWindowExceededError",
+    "LMCollectionLimitError",
+    "ContentPolicyViolationError",
+)
+# The LiteLLM and openai errors that DSPy before 3.3 lets through as they are.
+_SERVER_ERRORS = (
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadGatewayError",
+    "BadRequestError",
+    "BudgetExceededError",
+    "InternalServerError",
+    "LLMProviderNotProvidedError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServiceUnavailableError",
+    "Timeout",
+    "UnsupportedParamsError",
+)
+_SERVER_PACKAGES = ("litellm", "openai")
+
+
+def active_call_id() -> str | None:
+    """The id of the callback call that runs here."""
+    return _ACTIVE_CALL_ID.get()
+
+
+def set_active_call_id(call_id: str | None) -> str | None:
+    """Make another call the active one; returns the one before, to be set again."""
+    before = _ACTIVE_CALL_ID.get()
+    _ACTIVE_CALL_ID.set(call_id)
+    return before
+
+
+def context_overrides() -> dict[str, Any]:
+    """What `dspy.context` has set here, to be set again in another thread."""
+    settings = importlib.import_module("dspy.dsp.utils.settings")
+    carrier = settings.thread_local_overrides
+    # a ContextVar since 3.0, a `threading.local` before
+    overrides = carrier.get() if isinstance(carrier, ContextVar) else getattr(carrier, "overrides", {})
+    common = settings.main_thread_config
+    return {key: value for key, value in dict(overrides).items() if common.get(key) is not value}
+
+
+def is_language_model(instance: Any) -> bool:
+    """Whether a callback's instance is a language model; before 3.0 custom ones come as modules."""
+    return isinstance(instance, dspy.LM | dspy.BaseLM)
+
+
+def is_model_failure(error: BaseException) -> bool:
+    """Whether the model's server, its key or its address is at fault, not the program."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    if any(name in _NOT_THE_SERVER for name in names):
+        return False
+    if "LMError" in names:  # the root of model errors since 3.3
+        return True
+    packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    return bool(packages.intersection(_SERVER_PACKAGES)) and any(name in _SERVER_ERRORS for name in names)
+
+
+def raw_reply(error: BaseException) -> str | None:
+    """The model's text in an error of parsing it; None for other errors."""
+    text = getattr(error, "lm_response", None)
+    return text if isinstance(text, str) else None
+
+
+def find_history_entry(lm: Any, outputs: Any) -> Mapping[str, Any] | None:
+    """The history entry of the call that returned `outputs`; None if history is off."""
+    for entry in reversed(list(getattr(lm, "history", ()))[-100:]):
+        if isinstance(entry, Mapping) and entry.get("outputs") is outputs:
+            return entry
+    return None
+
+
+def read_usage(entry: Mapping[str, Any]) -> dict[str, int | None]:
+    """prompt_tokens, completion_tokens and cached_tokens of a history entry; None where unknown."""
+    usage = entry.get("usage")
+    found = dict(usage) if isinstance(usage, Mapping) else {}
+    details = found.get("prompt_tokens_details")
+    if details is not None and not isinstance(details, Mapping):
+        details = getattr(details, "__dict__", {})
+    numbers = {
+        "prompt_tokens": found.get("prompt_tokens"),
+        "completion_tokens": found.get("completion_tokens"),
+        "cached_tokens": (details or {}).get("cached_tokens"),
+    }
+    return {name: number if isinstance(number, int) else None for name, number in numbers.items()}
+
+
+def was_cached(lm: Any, entry: Mapping[str, Any]) -> bool:
+    """Whether DSPy's cache answered: since 2.6.20 such replies carry a flag or an empty usage."""
+    if getattr(entry.get("response"), "cache_hit", False):
+        return True
+    return bool(getattr(lm, "cache", False)) and entry.get("usage") == {}

@@ -1,0 +1,256 @@
+"""A DSPy program as the optimization loop sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+from trace_adapters import DataError, Feedback, ModelError, Parameter
+from trace_adapters.extend import (
+    FailedCall,
+    Node,
+    Run,
+    Value,
+    call_metric,
+    check_values,
+    failure_feedback,
+)
+from trace_adapters_dspy import attach, shims
+from trace_adapters_dspy.observe import Recorder, recording, unpack
+
+_KEPT_PROGRAMS = 16
+_UNUSED = ("trace", "pred_name", "pred_trace", "program_trace")  # metrics take these for strict; scoring gives None
+_SHOWN_REPLY = 2000  # characters of an unreadable reply in feedback
+
+
+@dataclass(frozen=True)
+class DspyRun(Run):
+    """A run with what the program itself returned, for the metric.
+
+    Attributes:
+        prediction: Usually a `dspy.Prediction`; `output` holds its fields.
+    """
+
+    prediction: Any = None
+
+
+class DspyTarget:
+    """A `dspy.Module`; examples are `dspy.Example`s with inputs.
+
+    Args:
+        program: Never changed; copies of it run.
+        train: See `attach.parameters`.
+        include: See `attach.parameters`.
+        freeze: See `attach.parameters`.
+
+    Raises:
+        AdapterError: If `program` is no `dspy.Module`.
+        SettingError: If an option names nothing.
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        train: Sequence[str] = attach.TRAIN,
+        include: Sequence[str] = ("*",),
+        freeze: Sequence[str] = (),
+    ) -> None:
+        self.program = program
+        self._parameters = attach.parameters(program, train, include, freeze)
+        self._overrides = shims.context_overrides()
+        self._programs: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Key -> parameter."""
+        return dict(self._parameters)
+
+    def with_values(self, candidate: Mapping[str, Any]) -> Any:
+        """A copy of the program with these values.
+
+        Raises:
+            ParameterError: If a value does not fit, or a key is not trainable.
+        """
+        check_values(self._parameters, candidate)
+        return attach.apply(self.program, candidate)
+
+    def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
+        """Run one example and record it.
+
+        Raises:
+            DataError: If the example does not say which fields are inputs.
+            ModelError: If a model's server, key or address is at fault.
+        """
+        inputs = read_inputs(example)
+        program = self._program_of(candidate)
+        read = {
+            key: Value(candidate.get(key, parameter.data), parameter) for key, parameter in self._parameters.items()
+        }
+        recorder = Recorder(program, attach.paths(program), read)
+        error: Exception | None = None
+        output: Any = None
+        with recording(recorder, self._overrides):
+            try:
+                output = call_program(program, inputs)
+            except Exception as raised:
+                error = raised
+        if recorder.interruption is not None:
+            raise recorder.interruption
+        if error is not None and shims.is_model_failure(error):
+            raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
+        return DspyRun(unpack(output), recorder.node(inputs, output, error), error, output)
+
+    def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
+        """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; `trace` is None, as in scoring.
+
+        A metric without words gets some: what was expected.
+        """
+        expected = _expected(example)
+        if run.error is not None:
+            return self._failure(run, expected)
+        prediction = run.prediction if isinstance(run, DspyRun) else run.output
+        with recording(Recorder(role="judge"), self._overrides) as recorder:
+            feedback = call_metric(_Metric(metric), example, prediction)
+        if recorder.interruption is not None:
+            raise recorder.interruption
+        if feedback.text:
+            return feedback
+        right = feedback.score is not None and feedback.score >= 1.0
+        text = "Correct." if right else f"Not right. Expected: {expected}" if expected else "Not right."
+        return Feedback(feedback.score, text)
+
+    def example_id(self, example: Any, position: int) -> str:
+        """The example's field `id` if it has one, else its position."""
+        found = example.get("id") if isinstance(example, dspy.Example) else None
+        return str(position) if found is None else str(found)
+
+    def example_text(self, example: Any) -> str:
+        """The example's fields as JSON."""
+        return json.dumps(unpack(example), ensure_ascii=False, sort_keys=True, default=repr)
+
+    def _failure(self, run: Run, expected: str) -> Feedback:
+        feedback = failure_feedback(run, expected or None)
+        reply = shims.raw_reply(run.error) if run.error is not None else None
+        if reply is None:
+            return feedback
+        name = run.node.name if isinstance(run.node, FailedCall) else "the program"
+        text = (
+            f"The reply of the language model in {name} could not be read ({type(run.error).__name__}). It must give "
+            f"the fields {_wanted_fields(run.error)}. The reply was:\n{reply[:_SHOWN_REPLY]}"
+        )
+        return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
+
+    def _program_of(self, candidate: Mapping[str, Any]) -> Any:
+        """The copy for a candidate: one serves all its examples, as in DSPy's own evaluation."""
+        key = json.dumps(dict(candidate), sort_keys=True, ensure_ascii=False)
+        with self._lock:
+            program = self._programs.get(key)
+            if program is None:
+                program = self._programs[key] = self.with_values(candidate)
+                while len(self._programs) > _KEPT_PROGRAMS:
+                    self._programs.popitem(last=False)
+            else:
+                self._programs.move_to_end(key)
+            return program
+
+
+def wrap(program: Any, **options: Any) -> DspyTarget:
+    """The target of a DSPy program; the entry point that `ta.wrap` finds."""
+    return DspyTarget(program, **options)
+
+
+def read_inputs(example: Any) -> dict[str, Any]:
+    """The keyword arguments that an example gives to a program.
+
+    Raises:
+        DataError: If it is no example, or does not say which fields are inputs.
+    """
+    if not isinstance(example, dspy.Example):
+        raise DataError(f"Expected a dspy.Example, got {example!r}.")
+    try:
+        return dict(example.inputs().items())
+    except ValueError as error:
+        raise DataError(
+            f"The example {example!r} does not say which fields are inputs; use example.with_inputs('question', ...)."
+        ) from error
+
+
+def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
+    """Call a program; one that has only `aforward` runs in an event loop of its own."""
+    has_forward = getattr(type(program), "forward", None) is not None
+    if has_forward or getattr(type(program), "aforward", None) is None:
+        return program(**inputs)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(program.acall(**inputs))
+    context = copy_context()
+    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+        return pool.submit(context.run, asyncio.run, program.acall(**inputs)).result()
+
+
+class _Metric:
+    """Calls a metric with as many arguments as it takes."""
+
+    def __init__(self, metric: Callable[..., Any]) -> None:
+        self._metric = metric
+        self.__name__ = getattr(metric, "__name__", type(metric).__name__)
+
+    def __call__(self, example: Any, prediction: Any) -> Any:
+        try:
+            parameters = list(inspect.signature(self._metric).parameters.values())
+        except (TypeError, ValueError):
+            return self._metric(example, prediction)
+        wanted = [p for p in parameters if p.default is p.empty or p.name in _UNUSED]
+        places = [p for p in wanted if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        keywords = {p.name: None for p in wanted if p.kind is p.KEYWORD_ONLY}
+        return self._metric(example, prediction, *[None] * (len(places) - 2), **keywords)
+
+
+def _expected(example: Any) -> str:
+    labels = {name: value for name, value in example.labels().items() if name != "id"}
+    return ", ".join(f"{name} = {value!r}" for name, value in labels.items())
+
+
+def _wanted_fields(error: BaseException | None) -> str:
+    signature = getattr(error, "signature", None)
+    return ", ".join(signature.output_fields) if signature is not None else "of the signature"
+
+
+class Recording:
+    """What a program did in a `record` block."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @property
+    def calls(self) -> list[Any]:
+        """The recorded calls, in the order in which they ended."""
+        return list(self._recorder.tape.calls)
+
+    def node(self) -> Node:
+        """The output of the last run as a node, with everything that led to it; a failed call if it raised."""
+        recorder = self._recorder
+        return recorder.node(recorder.inputs, recorder.output, recorder.error)
+
+
+@contextmanager
+def record(program: Any) -> Iterator[Recording]:
+    """Record what a program does in the block, to look at it.
+
+    `with tad.record(program) as tape: program(question="…")`, then `tape.calls` or `tape.node()`.
+    """
+    found = attach.parameters(program, attach.KINDS)
+    read = {key: Value(parameter.data, parameter) for key, parameter in found.items()}
+    with recording(Recorder(program, attach.paths(program), read)) as recorder:
+        yield Recording(recorder)
