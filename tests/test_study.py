@@ -64,9 +64,7 @@ def test_a_study_comes_back_as_it_was_made(store: Store, study: Study) -> None:
     assert list(again.candidate(again.base_key)) == list(BASE)
 
 
-def test_a_name_is_taken_once_and_an_unknown_one_is_answered_with_those_there_are(
-    store: Store, study: Study
-) -> None:
+def test_a_name_is_taken_once_and_an_unknown_one_is_answered_with_those_there_are(store: Store, study: Study) -> None:
     with pytest.raises(StudyExists, match=r"resume=True"):
         store.create_study("bbh", base=BASE)
     with pytest.raises(StudyNotFound, match=r"no study 'bhb'; it has 'bbh'"):
@@ -319,9 +317,7 @@ def test_runs_with_the_same_results_have_the_same_fingerprint(tmp_path: Path) ->
         with Store.open(path) as store:
             study = store.create_study("s", base=BASE)
             for example in order:
-                study.record_evaluation(
-                    study.base_key, "val", example, score=1, output=object(), latency_s=len(order)
-                )
+                study.record_evaluation(study.base_key, "val", example, score=1, output=object(), latency_s=len(order))
             study.record_step(1, [ProposalRecord(study.base_key, None, "o", rejected="no")])
             study.record_trial(0, study.base_key, origin="base", score=score)
             return study.fingerprint()

@@ -42,9 +42,7 @@ def write_candidate(connection: Connection, study_id: int, values: Values) -> st
         row = {"study_id": study_id, "key": key, "created": time.time()}
         candidate_id = insert_row(connection, schema.candidate, row)
         shas = write_blobs(connection, (json.dumps(value, ensure_ascii=False) for value in values.values()))
-        rows = [
-            _param_row(candidate_id, name, values[name], sha) for name, sha in zip(values, shas, strict=True)
-        ]
+        rows = [_param_row(candidate_id, name, values[name], sha) for name, sha in zip(values, shas, strict=True)]
         insert_missing(connection, schema.cand_param, rows)
     return key
 
@@ -62,9 +60,7 @@ def candidate_id(connection: Connection, study_id: int, key: str) -> int:
     """The row of a candidate that must be there."""
     found = find_candidate_id(connection, study_id, key)
     if found is None:
-        raise StoreError(
-            f"expected the key of a candidate of this study, got {key!r}; add the candidate first"
-        )
+        raise StoreError(f"expected the key of a candidate of this study, got {key!r}; add the candidate first")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class Database:
         self.path = None if _in_memory(url) else Path(str(url.database).removeprefix("file:"))
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
+        weakref.finalize(self, self._engine.dispose)  # also at exit: no -wal file stays behind
         self._write_lock = threading.Lock()
         self._read_lock = self._write_lock if self.path is None else None
 

@@ -15,14 +15,10 @@ def unified_diff(old: Any, new: Any, old_name: str = "before", new_name: str = "
     return "\n".join(lines)
 
 
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], old_name: str, new_name: str
-) -> dict[str, str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], old_name: str, new_name: str) -> dict[str, str]:
     """Parameter key -> unified diff, of the parameters that differ. A missing value has no lines."""
     keys = [*old, *(key for key in new if key not in old)]
-    diffs = {
-        key: unified_diff(old.get(key, _MISSING), new.get(key, _MISSING), old_name, new_name) for key in keys
-    }
+    diffs = {key: unified_diff(old.get(key, _MISSING), new.get(key, _MISSING), old_name, new_name) for key in keys}
     return {key: diff for key, diff in diffs.items() if diff}
 
 

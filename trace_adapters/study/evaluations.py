@@ -35,9 +35,7 @@ def write_evaluation(connection: Connection, study_id: int, record: EvaluationRe
         return found[0]
     score, score_odd = split_score(record.score)
     output = json.dumps(record.output) if record.output_form == "repr" else dumps(record.output)
-    output_sha, feedback_sha, trace_sha = write_blobs(
-        connection, (output, record.feedback, record.trace_json)
-    )
+    output_sha, feedback_sha, trace_sha = write_blobs(connection, (output, record.feedback, record.trace_json))
     row = {
         "candidate_id": candidate_id(connection, study_id, record.candidate_key),
         "split": require_name("a split", record.split, 32),

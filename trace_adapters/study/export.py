@@ -42,9 +42,7 @@ def export_candidate(
             _write(Path(draft) / "files", values, kinds, facts, story)
             _swap(Path(draft), target)
     except OSError as error:
-        raise StoreError(
-            f"the directory {str(target)!r} cannot be written: {error}; name another one"
-        ) from error
+        raise StoreError(f"the directory {str(target)!r} cannot be written: {error}; name another one") from error
     return target
 
 
@@ -79,15 +77,9 @@ def _write(
     for key, name in names.items():
         value = values[key]
         _write_text(target / name, value if isinstance(value, str) else _json(value))
-    _write_text(
-        target / _MANIFEST, _json({"format": _FORMAT, **facts, "values": dict(values), "files": names})
-    )
-    listed = "\n".join(
-        f"- `{name}`: parameter `{key}` ({kinds.get(key, 'json')})" for key, name in names.items()
-    )
-    _write_text(
-        target / "README.md", f"{story}\n\n## Files\n\n{listed}\n- `{_MANIFEST}`: all of it for programs\n"
-    )
+    _write_text(target / _MANIFEST, _json({"format": _FORMAT, **facts, "values": dict(values), "files": names}))
+    listed = "\n".join(f"- `{name}`: parameter `{key}` ({kinds.get(key, 'json')})" for key, name in names.items())
+    _write_text(target / "README.md", f"{story}\n\n## Files\n\n{listed}\n- `{_MANIFEST}`: all of it for programs\n")
 
 
 def _file_names(values: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, str]:

@@ -52,9 +52,7 @@ class Lease:
 
     def _take(self, connection: Connection, owner: str) -> None:
         study = schema.study.c
-        held, beat = connection.execute(
-            select(study.owner, study.heartbeat).where(study.id == self._study_id)
-        ).one()
+        held, beat = connection.execute(select(study.owner, study.heartbeat).where(study.id == self._study_id)).one()
         if is_alive(held, beat):
             raise StoreError(
                 f"the study {self._name!r} is in use by {held['label']!r} (process {held['pid']} on "

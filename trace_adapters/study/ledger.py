@@ -79,8 +79,6 @@ def write_event(connection: Connection, study_id: int, kind: str, payload: Mappi
 def read_events(connection: Connection, study_id: int, kind: str | None) -> list[EventRecord]:
     """The events of a study in order, or those of one kind."""
     event = schema.event.c
-    query = (
-        select(event.created, event.kind, event.payload).where(event.study_id == study_id).order_by(event.id)
-    )
+    query = select(event.created, event.kind, event.payload).where(event.study_id == study_id).order_by(event.id)
     rows = connection.execute(query if kind is None else query.where(event.kind == kind))
     return [EventRecord(*row) for row in rows]

@@ -28,9 +28,7 @@ def write_step(connection: Connection, study_id: int, step: StepRecord) -> StepR
         return _require_equal(found[0], step)
     row = {"study_id": study_id, "step": step.step, "meta": dict(step.meta), "created": time.time()}
     connection.execute(insert(schema.step), {**row, "usage": step.usage and asdict(step.usage)})
-    rows = [
-        _row(connection, study_id, step.step, pos, proposal) for pos, proposal in enumerate(step.proposals)
-    ]
+    rows = [_row(connection, study_id, step.step, pos, proposal) for pos, proposal in enumerate(step.proposals)]
     if rows:
         connection.execute(insert(schema.proposal), rows)
     return step
@@ -67,9 +65,7 @@ def _require_equal(found: StepRecord, step: StepRecord) -> StepRecord:
     return found
 
 
-def _row(
-    connection: Connection, study_id: int, step: int, pos: int, proposal: ProposalRecord
-) -> dict[str, Any]:
+def _row(connection: Connection, study_id: int, step: int, pos: int, proposal: ProposalRecord) -> dict[str, Any]:
     key = proposal.candidate_key
     reasoning_sha, reply_sha = write_blobs(connection, (proposal.reasoning, proposal.reply))
     return {
@@ -85,9 +81,7 @@ def _row(
     }
 
 
-def _read_proposals(
-    connection: Connection, study_id: int, step: int | None
-) -> dict[int, list[ProposalRecord]]:
+def _read_proposals(connection: Connection, study_id: int, step: int | None) -> dict[int, list[ProposalRecord]]:
     table = schema.proposal.c
     query = select(schema.proposal).where(table.study_id == study_id).order_by(table.step, table.pos)
     rows: Sequence[RowMapping] = (

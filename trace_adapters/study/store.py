@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
-import sqlalchemy
 from sqlalchemy import Connection, Row, func, insert, inspect, select
 
 from trace_adapters.errors import StoreError, StoreTooNew, StudyExists, StudyNotFound
@@ -22,6 +18,7 @@ from trace_adapters.study.lease import is_alive
 from trace_adapters.study.records import ParameterSpec, StudyInfo, StudyState
 from trace_adapters.study.study import Study, StudyFacts
 from trace_adapters.study.values import candidate_key, require_name
+from trace_adapters.study.versions import library_version, versions
 
 
 class Store:
@@ -87,14 +84,14 @@ class Store:
             "seed": seed,
             "config": dict(config or {}),
             "space": [asdict(spec) for spec in specs],
-            "versions": _versions(),
+            "versions": versions(),
             "base_key": candidate_key(base),
         }
         with self._database.write() as connection:
             if _find(connection, name) is not None:
                 raise StudyExists(
                     f"the store {self.address} has a study {name!r} already; "
-                    "go on with it by resume=True, or give another name"
+                    "go on with it by resume=True (--resume), or give another name"
                 )
             study_id = insert_row(connection, schema.study, row)
             write_candidate(connection, study_id, base)
@@ -109,11 +106,7 @@ class Store:
         with self._database.read() as connection:
             row = _find(connection, name)
             if row is None:
-                names = (
-                    connection.execute(select(schema.study.c.name).order_by(schema.study.c.id))
-                    .scalars()
-                    .all()
-                )
+                names = connection.execute(select(schema.study.c.name).order_by(schema.study.c.id)).scalars().all()
                 there = f"it has {', '.join(map(repr, names))}" if names else "it has none"
                 raise StudyNotFound(f"the store {self.address} has no study {name!r}; {there}")
         facts = StudyFacts(
@@ -181,7 +174,7 @@ def _version(connection: Connection) -> int | None:
 
 def _create(connection: Connection) -> int:
     schema.metadata.create_all(connection)
-    row = {"version": schema.SCHEMA_VERSION, "written_by": _versions()["trace-adapters"]}
+    row = {"version": schema.SCHEMA_VERSION, "written_by": library_version()}
     connection.execute(insert(schema.schema), row)
     return schema.SCHEMA_VERSION
 
@@ -196,16 +189,3 @@ def _state(row: Row[Any]) -> StudyState:
     if is_alive(row.owner, row.heartbeat):
         return "running"
     return "interrupted" if row.trials else "new"
-
-
-def _versions() -> dict[str, str]:
-    try:
-        ours = metadata.version("trace-adapters")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        ours = "unknown"
-    return {
-        "trace-adapters": ours,
-        "python": platform.python_version(),
-        "sqlalchemy": sqlalchemy.__version__,
-        "sqlite": sqlite3.sqlite_version,
-    }

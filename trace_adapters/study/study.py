@@ -96,9 +96,7 @@ class Study:
             row_id = candidates.candidate_id(connection, self._id, key)
             values = candidates.read_values(connection, row_id)
         declared = [spec.key for spec in self._facts.space if spec.key in values]
-        return {
-            name: values[name] for name in [*declared, *(name for name in values if name not in declared)]
-        }
+        return {name: values[name] for name in [*declared, *(name for name in values if name not in declared)]}
 
     def diff(self, old_key: str, new_key: str) -> dict[str, str]:
         """Parameter key -> unified diff between two candidates, of the parameters that differ."""
@@ -146,9 +144,7 @@ class Study:
         with self._database.write() as connection:
             return evaluations.write_evaluation(connection, self._id, new)
 
-    def find_evaluation(
-        self, candidate_key: str, split: str, example_id: str, rep: int = 0
-    ) -> EvaluationRecord | None:
+    def find_evaluation(self, candidate_key: str, split: str, example_id: str, rep: int = 0) -> EvaluationRecord | None:
         """The evaluation, or None if there was none yet."""
         found = self.evaluations(candidate_key, split, example_id, rep)
         return found[0] if found else None

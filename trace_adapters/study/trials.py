@@ -45,15 +45,11 @@ def read_trials(connection: Connection, study_id: int, number: int | None = None
     """The trials of a study by number, or the one of that number."""
     trial = schema.trial.c
     query = select(schema.trial).where(trial.study_id == study_id).order_by(trial.number)
-    rows = (
-        connection.execute(query if number is None else query.where(trial.number == number)).mappings().all()
-    )
+    rows = connection.execute(query if number is None else query.where(trial.number == number)).mappings().all()
     if not rows:
         return []
     keys, parents = keys_of(connection, study_id), _parents(connection, [row["id"] for row in rows])
-    return [
-        _record(row, keys[row["candidate_id"]], [keys[p] for p in parents.get(row["id"], ())]) for row in rows
-    ]
+    return [_record(row, keys[row["candidate_id"]], [keys[p] for p in parents.get(row["id"], ())]) for row in rows]
 
 
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:

@@ -1,0 +1,145 @@
+"""The command `optimize`: a program of the user's, from the command line.
+
+    trace-adapters optimize path/to/file.py:build --data questions.json --model local --study mine
+
+The target is a function of the user's, in a file or in a module (`package.module:build`; the name `build` may be
+left out). It takes whichever of these it wants, by name, and is called once:
+
+    lm      the model of --model, --base-url (a `ta.LM`)
+    data    --data, as it was given: a path, a URL, the name of a task
+    task    --task
+    seed    --seed
+
+and returns a mapping, or an object with attributes, of
+
+    program, trainset, metric     as for `trace_adapters.optimize`
+    valset                        examples to choose by; default the training examples
+    testset                       held-out examples: judged before and after, and never chosen by
+    lm                            a model of another kind, for the optimizer
+    objective                     what to achieve, in words
+
+For example:
+
+    def build(lm, data, seed=0):
+        dspy.configure(lm=dspy.LM(f"openai/{lm.model}", api_base=lm.base_url, api_key=lm.api_key))
+        train, val, test = load(data, seed)
+        return {"program": QA(), "trainset": train, "valset": val, "testset": test, "metric": exact_match}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trace_adapters.cli.held_out import judge_held_out
+from trace_adapters.cli.jobs import Job, accepts, build_job, find_factory
+from trace_adapters.cli.printing import Page, number
+from trace_adapters.cli.stores import StoreOption, store_address
+from trace_adapters.cli.studies import show_totals
+from trace_adapters.errors import SettingError
+from trace_adapters.lm import LM
+from trace_adapters.optimization import Result, optimize as run
+from trace_adapters.search.budget import Budget
+
+INTERRUPTED = 130
+
+
+def optimize(
+    target: Annotated[str, typer.Argument(metavar="FILE.py:FUNCTION", help="What builds the program and its data.")],
+    data: Annotated[str | None, typer.Option(metavar="PATH_OR_URL", help="Passed to the function.")] = None,
+    task: Annotated[str | None, typer.Option(help="Passed to the function.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The program's model: 'local', 'local:NAME' or a server's name.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    optimizer_model: Annotated[str | None, typer.Option(help="The model that proposes. Default: --model.")] = None,
+    optimizer: Annotated[str, typer.Option(help="'optoprime', 'demos', or both with a comma.")] = "optoprime",
+    store: StoreOption = None,
+    study: Annotated[str | None, typer.Option(help="Name in the store. Default: the program's class.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed and replies give the same trials.")] = 0,
+    metric_calls: Annotated[
+        int | None, typer.Option("--metric-calls", "--budget", help="Judged runs of the program at most.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens at most.")] = None,
+    usd: Annotated[float | None, typer.Option(help="Dollars at most.")] = None,
+    wall: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds at most.")] = None,
+    workers: Annotated[int, typer.Option(help="Runs of the program side by side.")] = 1,
+    export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the best candidate as files.")] = None,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far it is.")] = True,
+) -> None:
+    """Optimize a program. Ctrl-C ends it with the best so far; --resume goes on."""
+    budget = _budget(metric_calls=metric_calls, tokens=tokens, usd=usd, wall_s=wall)
+    optimizers = [name.strip() for name in optimizer.split(",") if name.strip()]
+    factory = find_factory(target)
+    lm = _program_model(factory, model, base_url, optimizer_model, optimizers)
+    required = [name for name, value in {"data": data, "task": task}.items() if value is not None]
+    job = build_job(factory, {"lm": lm, "data": data, "task": task, "seed": seed}, required)
+    result = run(
+        job.program,
+        job.trainset,
+        job.metric,
+        valset=job.valset,
+        optimizer=optimizers,
+        lm=_model(optimizer_model, base_url) or job.lm or lm,
+        objective=job.objective,
+        store=store_address(store),
+        study=study,
+        resume=resume,
+        budget=budget,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+    )
+    _report(result, job, store_address(store), workers=workers, progress=progress, export=export)
+
+
+def _budget(**limits: float | None) -> Budget | None:
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return Budget(**given) if given else None  # type: ignore[arg-type]
+
+
+def _program_model(
+    factory: Callable[..., Any],
+    model: str | None,
+    base_url: str | None,
+    optimizer_model: str | None,
+    optimizers: Sequence[str],
+) -> LM | None:
+    proposes = "optoprime" in optimizers and optimizer_model is None
+    if model is not None and not accepts(factory, "lm") and not proposes:
+        raise SettingError("nothing uses --model: the function takes no 'lm', and the optimizer has none or another")
+    if base_url is not None and model is None and optimizer_model is None:
+        raise SettingError("expected --model or --optimizer-model with --base-url: the name the server knows")
+    return _model(model, base_url)
+
+
+def _model(name: str | None, base_url: str | None) -> LM | None:
+    if name is None:
+        return None
+    local = name.partition(":")[0] == "local"
+    lm = LM(name, base_url=None if local else base_url)
+    lm.check()
+    return lm
+
+
+def _report(result: Result, job: Job, store: str, *, workers: int, progress: bool, export: Path | None) -> None:
+    kept, page = result.study, Page()
+    interrupted = result.stopped == "interrupted"
+    page.heading(f"Study {kept.name!r} in {store}")
+    page.line(f"stopped: {result.stopped}")
+    page.line(f"validation score: before {number(result.base_score)}, best {number(result.best.score)}")
+    if job.testset and not interrupted:
+        scores = judge_held_out(job, result, workers=workers, progress=progress)
+        page.line(f"held out ({len(job.testset)} examples): before {number(scores[0])}, after {number(scores[1])}")
+    page.heading("Model calls")
+    show_totals(page, kept.totals())
+    if export is not None:
+        key = kept.add_candidate(result.best.candidate)
+        page.line(f"\nwrote {kept.export(export, key)}")
+    if interrupted:
+        page.line(f"\ninterrupted: the same command with --resume --study {kept.name} goes on")
+        raise typer.Exit(INTERRUPTED)
