@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         count_tokens as count_tokens,
         record_calls as record_calls,
     )
+    from trace_adapters.lm.ledger import Question as Question, report as report
     from trace_adapters.nodes import (
         FailedCall as FailedCall,
         Operation as Operation,
@@ -94,6 +95,7 @@ _HOMES = {
     "Proposal": "trace_adapters.optimizers.base",
     "ProposalRecord": "trace_adapters.study",
     "PythonTarget": "trace_adapters.targets",
+    "Question": "trace_adapters.lm.ledger",
     "Reply": "trace_adapters.lm",
     "ReplyCache": "trace_adapters.lm",
     "Result": "trace_adapters.optimization",
@@ -128,6 +130,7 @@ _HOMES = {
     "read_source": "trace_adapters.code",
     "record_calls": "trace_adapters.lm",
     "register_codec": "trace_adapters.sandbox",
+    "report": "trace_adapters.lm.ledger",
     "spec_of": "trace_adapters.code",
     "unwrap": "trace_adapters.nodes",
 }

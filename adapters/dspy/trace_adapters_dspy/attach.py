@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import dspy
+
 from trace_adapters import AdapterError, Parameter, ParameterError, SettingError
 from trace_adapters.extend import check_values
 from trace_adapters_dspy.observe import describe_signature, key_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dspy
+
 from trace_adapters import SettingError
 
 

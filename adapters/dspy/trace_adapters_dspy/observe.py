@@ -11,7 +11,9 @@ from typing import Any
 
 import dspy
 import pydantic
-from trace_adapters.extend import Node, Operation, Question, Reply, Tape, Usage, Value, error_place, report
+
+from trace_adapters import Node
+from trace_adapters.extend import Operation, Question, Reply, Tape, Usage, Value, error_place, report
 from trace_adapters_dspy import shims
 
 SETTING = "trace_adapters_recorder"
@@ -19,7 +21,7 @@ _FORWARD = Operation("forward", "The program's own code, which calls the others.
 _PRIVILEGED = ("signature", "demos", "config", "lm", "_trace", "new_signature")
 _MEDIA = ("Image", "Audio", "File", "Document")
 
-# DSPy's threads get the settings of `dspy.context`, asyncio tasks get the ContextVar: each is right where the other is not.
+# DSPy's threads get the settings of `dspy.context`, tasks get the ContextVar: each is right where the other is not.
 _here: ContextVar[Recorder | None] = ContextVar("trace_adapters_dspy_recorder", default=None)
 
 

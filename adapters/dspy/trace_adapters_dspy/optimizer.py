@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
-import trace_adapters as ta
 from dspy.teleprompt import Teleprompter
+
+import trace_adapters as ta
 from trace_adapters.extend import count_tokens
 from trace_adapters_dspy import attach
 from trace_adapters_dspy.target import DspyTarget, read_inputs

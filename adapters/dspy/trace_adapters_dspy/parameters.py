@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dspy
+
 from trace_adapters import AdapterError, CodeError, ParameterError, UntrustedCode
 from trace_adapters.extend import LearnedFunction, Operation
 from trace_adapters_dspy import observe

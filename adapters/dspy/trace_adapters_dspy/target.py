@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from trace_adapters import DataError, Feedback, ModelError, Parameter
+
+from trace_adapters import DataError, Feedback, ModelError, Node, Parameter
 from trace_adapters.extend import (
     FailedCall,
-    Node,
     Run,
     Value,
     call_metric,
