@@ -119,7 +119,7 @@ _HOMES = {
     "check_values": "trace_adapters.targets",
     "code_parameter": "trace_adapters.bundles",
     "compile_source": "trace_adapters.source_compiling",
-    "count_tokens": "trace_adapters.lm.messages",
+    "count_tokens": "trace_adapters.lm",
     "default_pool": "trace_adapters.sandbox",
     "differences": "trace_adapters.study.differences",
     "error_place": "trace_adapters.code",

@@ -21,9 +21,8 @@ and returns a mapping, or an object with attributes, of
 For example:
 
     def build(lm, data, seed=0):
-        dspy.configure(lm=dspy.LM(f"openai/{lm.model}", api_base=lm.base_url, api_key=lm.api_key))
         train, val, test = load(data, seed)
-        return {"program": QA(), "trainset": train, "valset": val, "testset": test, "metric": exact_match}
+        return {"program": QA(lm), "trainset": train, "valset": val, "testset": test, "metric": exact_match}
 """
 
 from __future__ import annotations
