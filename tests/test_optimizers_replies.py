@@ -45,7 +45,9 @@ def test_text_is_kept_verbatim_between_its_tags() -> None:
     assert read(tag("template", f"\n{text}\n")).values == {"template": text}
 
 
-@pytest.mark.parametrize("word", ["define", "def", "default def f(x): return", "TERMINATE", "Code: #Code", "# Variables"])
+@pytest.mark.parametrize(
+    "word", ["define", "def", "default def f(x): return", "TERMINATE", "Code: #Code", "# Variables"]
+)
 def test_no_word_inside_a_value_is_magic(word: str) -> None:
     text = f"Please {word} the answer of {{question}}."
     assert read(tag("template", text)) == Reading({"template": text}, "", None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from trace_adapters.optimizers.base import Optimizer as Optimizer, Outcome as Outcome, Proposal as Proposal
+from trace_adapters.optimizers.demos import Demonstrations as Demonstrations
 from trace_adapters.optimizers.optoprime import OptoPrime as OptoPrime
+from trace_adapters.optimizers.turns import Turns as Turns
 
-__all__ = ["Optimizer", "OptoPrime", "Outcome", "Proposal"]
+__all__ = ["Demonstrations", "Optimizer", "OptoPrime", "Outcome", "Proposal", "Turns"]

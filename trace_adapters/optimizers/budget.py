@@ -64,9 +64,9 @@ def cut_middle(text: str, keep: int) -> str:
 
 
 def shorten(pieces: Iterable[str | Cuttable], max_tokens: int) -> bool:
-    """Cut the values, farthest from the output first, until the pieces fit; whether they do."""
+    """Cut the values, farthest from the output first, until the pieces fit as lines; whether they do."""
     pieces = list(pieces)
-    total = sum(count_tokens(str(piece)) for piece in pieces)
+    total = sum(count_tokens(f"{piece}\n") for piece in pieces)
     cuttable = [piece for piece in pieces if isinstance(piece, Cuttable)]
     for shortest in (SHORTEST, SHORTEST // 2):
         for piece in sorted(cuttable, key=lambda piece: (-piece.distance, -len(piece.text))):

@@ -10,6 +10,7 @@ from typing import Any
 from trace_adapters.errors import ParameterError, SettingError
 from trace_adapters.nodes import Node, Parameter, Value
 from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values, canonical
+from trace_adapters.optimizers.replies import check_value
 from trace_adapters.traces import TraceGraph
 
 _DRAWS = 20  # tries to find a list that was not proposed before, for each one wanted
@@ -106,12 +107,11 @@ class Demonstrations(Verbs):
 
     def _proposal(self, candidate: dict[str, Any], demos: Sequence[_Demo]) -> Proposal:
         examples = tuple(dict.fromkeys(demo.example for demo in demos if demo.example))
-        try:
-            for parameter in self.parameters:
-                if parameter.check is not None:
-                    parameter.check(candidate[parameter.key])
-        except ParameterError as error:
-            return Proposal(None, self.name, rejected=f"{parameter.key}: {error}")
+        for parameter in self.parameters:
+            try:
+                check_value(parameter, candidate[parameter.key])
+            except ParameterError as error:
+                return Proposal(None, self.name, rejected=f"{parameter.key}: {error}")
         return Proposal(candidate, self.name, examples=examples)
 
     def _mine(self, candidate: Mapping[str, Any]) -> str:

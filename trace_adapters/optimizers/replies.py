@@ -88,19 +88,27 @@ def read_value(raw: str, parameter: Parameter, current: Any) -> Any:
     Raises:
         ParameterError: With the reason, if it is none, or the parameter's own check refuses it.
     """
-    reader = _READERS[parameter.kind]
-    value = reader(raw, parameter, current)
+    value = _READERS[parameter.kind](raw, parameter, current)
+    if parameter.check is None and parameter.kind == "code":
+        _check_code(value, current)
+    check_value(parameter, value)
+    return value
+
+
+def check_value(parameter: Parameter, value: Any) -> None:
+    """Ask the parameter's own check, if it has one.
+
+    Raises:
+        ParameterError: With the reason, whatever the check raised.
+    """
     if parameter.check is None:
-        if parameter.kind == "code":
-            _check_code(value, current)
-        return value
+        return
     try:
         parameter.check(value)
     except ParameterError:
         raise
-    except Exception as error:
+    except Exception as error:  # the check may be the user's
         raise ParameterError(f"{type(error).__name__}: {error}") from error
-    return value
 
 
 def unfence(text: str) -> str:

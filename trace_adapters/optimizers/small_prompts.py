@@ -45,7 +45,10 @@ class Problem:
 
 
 def write_prompt(problem: Problem, size: int) -> str:
-    """The prompt with `size` runs, or twice as many asserts."""
+    """The prompt with `size` runs, or twice as many asserts.
+
+    Of the description of a function only the first paragraph goes with asserts: forms that it lists as examples mislead.
+    """
     kind = problem.parameter.kind
     if kind == "code":
         calls = _distinct(calls_of(problem.parameter, problem.evidence))[: size * 2]
@@ -61,7 +64,7 @@ def _asserting(problem: Problem, calls: Sequence[Call], size: int) -> str:
     return fill(
         "small_asserts",
         signature=header.removeprefix("async ").removeprefix("def ").rstrip(":"),
-        purpose=problem.parameter.description,
+        purpose=problem.parameter.description.strip().split("\n\n")[0],
         shape=f"All expected return values have this form: {shape}." if shape else "",
         asserts="\n".join(_assertion(function, call) for call in calls),
         remarks=_remarks(problem, size),

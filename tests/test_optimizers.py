@@ -1,0 +1,428 @@
+"""Optimizers make candidates from traces, and remember only what they are told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from trace_adapters.bundles import bundle
+from trace_adapters.errors import SettingError
+from trace_adapters.lm import MemoryCache, Reply, ScriptedLM, Usage, count_tokens
+from trace_adapters.nodes import Node, Parameter, node
+from trace_adapters.optimizers import Demonstrations, Optimizer, OptoPrime, Outcome, Turns
+from trace_adapters.traces import Feedback, TraceGraph, propagate
+
+
+@bundle
+def answer(template, count):
+    """Fill the template."""
+    return template * count
+
+
+@pytest.fixture
+def template() -> Parameter:
+    return Parameter("a", "template", "What is repeated.")
+
+
+@pytest.fixture
+def count() -> Parameter:
+    return Parameter(2, "count", constraint="at most 9")
+
+
+@pytest.fixture
+def trace(template: Parameter, count: Parameter) -> TraceGraph:
+    return propagate(answer(template, count), Feedback(0.0, "Expected 'bbb'."))
+
+
+def reply(**values: object) -> str:
+    return "<reasoning>Because.</reasoning>\n" + "\n".join(
+        f'<value name="{name}">{value}</value>' for name, value in values.items()
+    )
+
+
+def prompt_of(lm: ScriptedLM, call: int = -1) -> str:
+    return str(lm.calls[call].messages[-1]["content"])
+
+
+def test_one_query_changes_all_parameters(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM([reply(template="b", count=3)])
+    optimizer = OptoPrime([template, count], lm=lm)
+    (proposal,) = optimizer.suggest([trace])
+    assert proposal.candidate == {"template": "b", "count": 3}
+    assert (proposal.origin, proposal.reasoning, proposal.rejected) == ("optoprime", "Because.", None)
+    assert proposal.prompt_tokens is not None
+    assert (len(lm.calls), lm.calls[0].role, lm.calls[0].n) == (1, "optimizer", 1)
+    assert (template.data, count.data) == ("a", 2)
+    assert isinstance(optimizer, Optimizer)
+
+
+def test_the_prompt_of_the_article(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM([reply(count=3)])
+    OptoPrime([template, count], lm=lm, objective="Make it longer.").suggest([trace])
+    system, user = (str(message["content"]) for message in lm.calls[0].messages)
+    assert '<value name="variable_name">' in system
+    assert (
+        user
+        == """\
+Make it longer.
+
+# Variables
+
+## template (text)
+What is repeated.
+<value name="template">
+a
+</value>
+
+## count (number, int)
+Constraint: at most 9
+<value name="count">2</value>
+
+# Code
+answer = answer(template=template, count=count)
+
+# Documentation
+- answer: Fill the template.
+
+# Run
+## Outputs
+answer = "aa"
+## Feedback
+Score: 0
+Expected 'bbb'.
+
+Your reply:
+"""
+    )
+
+
+def test_several_samples_come_usable_first(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    texts = ["no tags", reply(count=4), reply(count="four"), reply(count=4), reply(count=5)]
+    lm = ScriptedLM(lambda messages, sample_index: texts[sample_index])
+    proposals = OptoPrime([template, count], lm=lm).suggest([trace], n=5)
+    assert [p.candidate and p.candidate["count"] for p in proposals] == [4, 5, None, None, None]
+    assert [bool(p.rejected) for p in proposals] == [False, False, True, True, True]
+    assert "same as those of another sample" in (proposals[4].rejected or "") + (proposals[3].rejected or "")
+    assert len(lm.calls) == 1
+
+
+def test_seeds_choose_other_samples(template: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM(lambda messages, sample_index: reply(template=f"t{sample_index}"))
+    optimizer = OptoPrime([template], lm=lm)
+    values = [
+        p.candidate["template"] for seed in (0, 1, 0) for p in optimizer.suggest([trace], n=2, seed=seed) if p.candidate
+    ]
+    assert values == ["t0", "t1", "t2", "t3", "t0", "t1"]
+
+
+def test_propose_gives_candidates_only(template: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM(lambda messages, sample_index: reply(template="b") if sample_index == 1 else "?")
+    assert OptoPrime([template], lm=lm).propose([trace], n=3) == [{"template": "b", "count": 2}]
+
+
+def test_a_candidate_holds_every_key_of_the_base(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    base = {"template": "z", "count": 7, "elsewhere": [1]}
+    lm = ScriptedLM([reply(template="b")])
+    (proposal,) = OptoPrime([template], lm=lm).suggest([trace], base=base)
+    assert proposal.candidate == {**base, "template": "b"}
+    assert '<value name="template">\nz\n</value>' in prompt_of(lm)
+
+
+def test_the_base_is_what_the_traces_used(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    template.data = "changed later"
+    lm = ScriptedLM([reply(count=3)])
+    (proposal,) = OptoPrime([template, count], lm=lm).suggest([trace])
+    assert proposal.candidate == {"template": "a", "count": 3}
+
+
+def test_a_rejection_is_shown_with_its_reason(template: Parameter, count: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM([reply(template="b", count="many"), reply(count=3)])
+    optimizer = OptoPrime([template, count], lm=lm)
+    (proposal,) = optimizer.suggest([trace])
+    assert proposal.candidate is None
+    assert proposal.rejected == "count: Expected a number alone, got 'many'."
+    optimizer.tell(Outcome.of_rejected(proposal))
+    optimizer.suggest([trace])
+    assert "Reason: count: Expected a number alone, got 'many'." in prompt_of(lm)
+    assert '> <value name="count">many</value>' in prompt_of(lm)
+
+
+def test_memory_shows_past_values_with_score_and_feedback(
+    template: Parameter, count: Parameter, trace: TraceGraph
+) -> None:
+    lm = ScriptedLM(lambda messages: reply(count=9))
+    optimizer = OptoPrime([template, count], lm=lm, memory_size=2)
+    for number in (3, 4, 5):
+        outcome = Outcome({"template": "a", "count": number}, "optoprime", number / 10, number == 4, f"said {number}")
+        optimizer.tell(outcome)
+    optimizer.suggest([trace])
+    past = prompt_of(lm).partition("# Past attempts")[2]
+    assert "said 3" not in past
+    assert past.index("score 0.4, kept") < past.index("said 4") < past.index("score 0.5, not kept")
+    assert '<value name="count">5</value>' in past
+    assert '<value name="template">' not in past
+
+
+def test_no_memory_shows_nothing(template: Parameter, trace: TraceGraph) -> None:
+    lm = ScriptedLM(lambda messages: reply(template="c"))
+    optimizer = OptoPrime([template], lm=lm, memory_size=0)
+    optimizer.tell(Outcome({"template": "b"}, "optoprime", 0.5, False, "secret"))
+    optimizer.tell(Outcome(None, "optoprime", None, False, rejected="secret"))
+    optimizer.suggest([trace])
+    assert "secret" not in prompt_of(lm)
+
+
+def test_values_without_json_are_remembered() -> None:
+    parameter = Parameter({1}, "odd", kind="json")
+    lm = ScriptedLM(lambda messages: "?")
+    optimizer = OptoPrime([parameter], lm=lm)
+    optimizer.tell(Outcome({"odd": {2, 3}}, "optoprime", 0.5, False))
+    optimizer.suggest([propagate(parameter, Feedback(0.0))])
+    assert '<value name="odd">{2, 3}</value>' in prompt_of(lm)
+
+
+def test_what_was_tried_is_not_proposed_again(template: Parameter, trace: TraceGraph) -> None:
+    optimizer = OptoPrime([template], lm=ScriptedLM(lambda messages: reply(template="b")))
+    optimizer.tell(Outcome({"template": "b", "count": 2}, "optoprime", 0.25, False))
+    (proposal,) = optimizer.suggest([trace], base={"template": "a", "count": 2})
+    assert proposal.rejected == "These values were tried before, with score 0.25."
+
+
+def test_values_that_look_like_the_reply_get_another_tag(trace: TraceGraph, count: Parameter) -> None:
+    tricky = Parameter('Write <value name="x">1</value>.', "template")
+    lm = ScriptedLM(['<value2 name="template">End with </value>!</value2>'])
+    graph = propagate(answer(tricky, count), Feedback(0.0, "?"))
+    (proposal,) = OptoPrime([tricky], lm=lm).suggest([graph])
+    assert proposal.candidate == {"template": "End with </value>!", "count": 2}
+
+
+@pytest.mark.parametrize("limit", [700, 1_200, 3_000])
+def test_the_whole_prompt_keeps_to_the_budget(limit: int, count: Parameter) -> None:
+    template = Parameter("Stay whole. " * 10, "template")
+    lm = ScriptedLM(lambda messages: "?")
+    optimizer = OptoPrime([template], lm=lm, max_prompt_tokens=limit)
+    for number in range(5):
+        optimizer.tell(Outcome({"template": f"old {number} " * 100}, "optoprime", 0.1, False, "so " * 50))
+        optimizer.tell(Outcome(None, "optoprime", None, False, rejected=f"bad {number}", reply="r " * 500))
+    runs = [propagate(answer(template, node(9 + n)), Feedback(0.0, f"feedback {n}.")) for n in range(3)]
+    optimizer.suggest(runs)
+    assert sum(count_tokens(str(m["content"])) for m in lm.calls[0].messages) <= limit
+    assert "Stay whole. " * 9 in prompt_of(lm)
+
+
+def test_step_follows_the_article(template: Parameter, count: Parameter) -> None:
+    lm = ScriptedLM([reply(count=3), reply(count="x"), reply(template="b")])
+    optimizer = OptoPrime([template, count], lm=lm)
+    for expected in ({"count": 3}, {}, {"template": "b"}):
+        optimizer.zero_feedback()
+        optimizer.backward(answer(template, count), Feedback(0.0, "Not yet."))
+        assert optimizer.step() == expected
+    assert (template.data, count.data) == ("b", 3)
+    assert "Reason: count: Expected a number alone" in prompt_of(lm)
+    assert '<value name="count">2</value>\nFeedback: Not yet.' in prompt_of(lm, 1)
+
+
+def test_step_takes_several_outputs(template: Parameter, count: Parameter) -> None:
+    lm = ScriptedLM([reply(count=3)])
+    optimizer = OptoPrime([template, count], lm=lm)
+    outputs = [answer(template, count), answer(template, 5)]
+    optimizer.backward(outputs, ["first", Feedback(0.5, "second")])
+    optimizer.step()
+    assert "# Run 1" in prompt_of(lm)
+    assert "# Run 2" in prompt_of(lm)
+    with pytest.raises(SettingError, match="one feedback for each of 2"):
+        optimizer.backward(outputs, ["one"])
+
+
+def test_step_without_feedback_asks_no_model(template: Parameter) -> None:
+    lm = ScriptedLM([])
+    optimizer = OptoPrime([template], lm=lm)
+    with pytest.raises(SettingError, match="call backward"):
+        optimizer.step()
+    optimizer.backward(answer("x", 2), "not on the way")
+    with pytest.raises(SettingError, match="call backward"):
+        optimizer.step()
+    assert lm.calls == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lm": None}, {"memory_size": -1}, {"max_prompt_tokens": 0}, {"mask": ("#Nothing",)}, {"profile": "huge"}],
+)
+def test_options_that_cannot_work_are_refused(template: Parameter, options: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        OptoPrime([template], **{"lm": ScriptedLM([]), **options})
+
+
+def test_there_must_be_something_to_train(template: Parameter) -> None:
+    fixed = Parameter("x", "fixed", trainable=False)
+    demos = Parameter([], "demos", kind="demos")
+    with pytest.raises(SettingError, match="at least one trainable"):
+        OptoPrime([fixed, demos], lm=ScriptedLM([]))
+    with pytest.raises(SettingError, match="at least one judged trace"):
+        OptoPrime([template, demos], lm=ScriptedLM([])).suggest([])
+
+
+def test_a_cut_reply_is_rejected(template: Parameter, trace: TraceGraph) -> None:
+    cut = Reply('<value name="template">half of', Usage(1, 1), "m", "length", 0.0)
+    (proposal,) = OptoPrime([template], lm=ScriptedLM([cut])).suggest([trace])
+    assert "length limit" in (proposal.rejected or "")
+
+
+# Demonstrations
+
+
+@bundle
+def predict(demos, instructions, question):
+    if question == "broken":
+        raise ValueError(question)
+    return {"reasoning": f"think {question}", "answer": f"a{question}"}
+
+
+@pytest.fixture
+def demos() -> Parameter:
+    return Parameter([], "predict.demos", kind="demos")
+
+
+def judged(demos: Parameter, question: object, score: float | None, **info: object) -> TraceGraph:
+    instructions = Parameter("Do it.", "instructions")
+    return propagate(predict(demos, instructions, node(question)), Feedback(score), info=info)
+
+
+def test_demonstrations_are_successful_calls_without_instructions(demos: Parameter) -> None:
+    optimizer = Demonstrations([demos])
+    optimizer.observe([judged(demos, "q1", 1.0, example_id="7"), judged(demos, "q2", 0.9), judged(demos, "q3", None)])
+    (proposal,) = optimizer.suggest([], n=5)
+    assert proposal.candidate == {"predict.demos": [{"question": "q1", "reasoning": "think q1", "answer": "aq1"}]}
+    assert (proposal.origin, proposal.reply, proposal.examples) == ("demos", "", ("7",))
+
+
+def test_lists_differ_and_repeat_nothing(demos: Parameter) -> None:
+    optimizer = Demonstrations([demos], max_demos=3)
+    runs = [judged(demos, f"q{n}", 1.0, example_id=str(n)) for n in range(6)]
+    optimizer.observe(runs + runs)
+    lists = [p.candidate["predict.demos"] for p in optimizer.suggest([], n=8, seed=3) if p.candidate]
+    assert len({json.dumps(found) for found in lists}) == 8
+    for found in lists:
+        questions = [demo["question"] for demo in found]
+        assert 1 <= len(questions) == len(set(questions)) <= 3
+
+
+def test_draws_depend_on_the_seed_and_not_on_the_order(demos: Parameter) -> None:
+    runs = [judged(demos, f"q{n}", 1.0) for n in range(6)]
+    one, two = Demonstrations([demos]), Demonstrations([demos])
+    one.observe(runs)
+    two.observe(runs[::-1])
+    assert one.suggest([], n=3, seed=1) == two.suggest([], n=3, seed=1) == one.suggest([], n=3, seed=1)
+    assert one.suggest([], n=3, seed=1) != one.suggest([], n=3, seed=2)
+
+
+def test_failed_calls_and_values_without_json_are_no_demonstrations(demos: Parameter) -> None:
+    optimizer = Demonstrations([demos])
+    optimizer.observe([judged(demos, "broken", 1.0), judged(demos, object(), 1.0)])
+    assert optimizer.suggest([], n=2) == []
+
+
+def test_lists_that_were_tried_are_not_proposed_again(demos: Parameter) -> None:
+    optimizer = Demonstrations([demos])
+    optimizer.observe([judged(demos, "q", 1.0)])
+    (proposal,) = optimizer.suggest([], base={"predict.demos": [], "other": 1})
+    assert proposal.candidate is not None
+    optimizer.tell(Outcome(proposal.candidate, "demos", 0.5, False))
+    assert optimizer.suggest([], base={"predict.demos": [], "other": 2}) == []
+
+
+def test_an_output_that_is_no_mapping_is_called_output(demos: Parameter) -> None:
+    output = bundle(lambda demos, question: question.upper(), name="shout")(demos, node("hi"))
+    (proposal,) = Demonstrations([demos]).suggest([propagate(output, Feedback(1.0))])
+    assert proposal.candidate == {"predict.demos": [{"question": "hi", "output": "HI"}]}
+
+
+def test_a_list_that_the_check_refuses_is_a_rejection() -> None:
+    def check(value: list[Any]) -> None:
+        if value:
+            raise SettingError("no")
+
+    demos = Parameter([], "predict.demos", kind="demos", check=check)
+    (proposal,) = Demonstrations([demos]).suggest([judged(demos, "q", 1.0)])
+    assert proposal.candidate is None
+    assert "predict.demos: " in (proposal.rejected or "")
+
+
+def test_demonstrations_need_a_parameter_of_their_kind(template: Parameter, demos: Parameter) -> None:
+    with pytest.raises(SettingError, match="demos"):
+        Demonstrations([template])
+    with pytest.raises(SettingError, match="max_demos"):
+        Demonstrations([demos], max_demos=0)
+
+
+# Turns
+
+
+def optimizers(*names: str) -> list[Any]:
+    made = []
+    for name in names:
+        optimizer = Demonstrations([Parameter([], "d", kind="demos")])
+        optimizer.name = name
+        made.append(optimizer)
+    return made
+
+
+def play(turns: Turns, gains: dict[str, list[float]], steps: int, seed: int = 0) -> list[str]:
+    chosen = []
+    for step in range(steps):
+        optimizer = turns.next(step, seed)
+        mine = gains[optimizer.name]
+        turns.reward(optimizer, mine.pop(0) if mine else 0.0)
+        chosen.append(optimizer.name)
+    return chosen
+
+
+def test_every_optimizer_has_a_turn_then_what_pays_has_more() -> None:
+    chosen = play(Turns(optimizers("a", "b")), {"a": [0.0] * 40, "b": [0.2] * 40}, 40)
+    assert chosen[:2] == ["a", "b"]
+    assert chosen.count("b") > 2 * chosen.count("a") > 0
+
+
+def test_what_no_longer_pays_gives_way() -> None:
+    chosen = play(Turns(optimizers("a", "b")), {"a": [0.5, 0.5], "b": [0.0] + [0.1] * 60}, 60)
+    assert chosen[30:].count("b") > chosen[30:].count("a")
+
+
+def test_turns_are_a_function_of_rewards_and_seed() -> None:
+    plays = [play(Turns(optimizers("a", "b", "c")), {"a": [], "b": [], "c": []}, 30, seed) for seed in (1, 1, 2)]
+    assert plays[0] == plays[1] != plays[2]
+    assert set(plays[0]) == {"a", "b", "c"}
+
+
+def test_turns_know_their_optimizers() -> None:
+    with pytest.raises(SettingError, match="at least one"):
+        Turns([])
+    with pytest.raises(SettingError, match="none of the optimizers"):
+        Turns(optimizers("a")).reward(optimizers("b")[0], 1.0)
+
+
+def test_a_cache_answers_the_same_question_again(template: Parameter, trace: TraceGraph) -> None:
+    from trace_adapters.lm.ledger import Question
+    from trace_adapters.lm.sampling import look_up
+
+    lm = ScriptedLM(lambda messages: reply(template="b"))
+    optimizer = OptoPrime([template], lm=lm)
+    optimizer.suggest([trace], seed=4)
+    optimizer.suggest([trace], seed=4)
+    first, second = lm.calls
+    assert (first.messages, first.options, first.sample_index) == (second.messages, second.options, second.sample_index)
+    question = Question("optimizer", "m", first.messages, first.options, first.sample_index)
+    assert look_up(question, 1, MemoryCache(), "e").missing == (4,)
+
+
+def test_nodes_with_equal_values_are_told_apart(template: Parameter) -> None:
+    joined: Node = bundle(lambda a, b, c: a + b + c, name="join")(
+        template, node("a", name="left"), node("a", name="right")
+    )
+    lm = ScriptedLM(lambda messages: "?")
+    OptoPrime([template], lm=lm).suggest([propagate(joined, Feedback(0.0))])
+    assert "join = join(a=template, b=left, c=right)" in prompt_of(lm)
+    assert 'left = "a"\nright = "a"' in prompt_of(lm)
