@@ -128,7 +128,7 @@ def optimize(
     """
     if search != "greedy":
         raise SettingError(f"search is 'greedy' in this version, got {search!r}.")
-    target = program if _is_target(program) else wrap(program)
+    target = wrap(program)
     train, validation = (
         _examples(trainset, "trainset"),
         _examples(trainset if valset is None else valset, "valset"),
@@ -307,10 +307,6 @@ def _require_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise SettingError(f"{name} must be a whole number of at least 1, got {number!r}.")
-
-
-def _is_target(program: Any) -> bool:
-    return all(callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id"))
 
 
 def _announce(

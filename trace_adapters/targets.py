@@ -145,7 +145,7 @@ class PythonTarget:
 
 
 def wrap(program: Any, **options: Any) -> Target:
-    """Find the adapter of a program's framework.
+    """Find the adapter of a program's framework; a `Target` comes back as it is.
 
     Walks the classes of the program and loads the first adapter whose framework one of them comes from, by the
     entry points of group "trace_adapters" (name: the framework's import root; object: `wrap(program, **options)`).
@@ -155,6 +155,9 @@ def wrap(program: Any, **options: Any) -> Target:
     """
     if isinstance(program, (Module, Bundle)):
         return PythonTarget(program, **options)
+    if _is_target(program) and not options:
+        found: Target = program
+        return found
     known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     for cls in type(program).__mro__:
         point = known.get(cls.__module__.partition(".")[0])
@@ -218,6 +221,10 @@ def failure_feedback(run: Run, expected: Any = None) -> Feedback:
     if expected is not None:
         text += f"\nExpected: {expected}"
     return Feedback(0.0, text)
+
+
+def _is_target(program: Any) -> bool:
+    return all(callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id"))
 
 
 def _failed_run(error: Exception) -> Run:

@@ -17,7 +17,7 @@ Question: {question}
 Answer:"""
 
 
-def create_prompt(template, question):  # type: ignore[no-untyped-def]
+def create_prompt(template, question):
     """Write the prompt for the language model from the template and the question.
 
     The prompt must hold the whole question. It may also say how to think and in which form to answer.
@@ -25,7 +25,7 @@ def create_prompt(template, question):  # type: ignore[no-untyped-def]
     return template.format(question=question)
 
 
-def extract_answer(question, response):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def extract_answer(question, response):
     """Read the answer out of the language model's response.
 
     Returns the answer alone, as a string, in exactly the form that is expected for this kind of question: for
@@ -44,7 +44,7 @@ class QA(dspy.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.predict = dspy.Predict("prompt -> response")
+        self.predict = dspy.ChainOfThought("prompt -> response")
         self.template = tad.Text(TEMPLATE, description="Template of the prompt; {question} stands for the question.")
         self.create_prompt = tad.Function(create_prompt)
         self.extract_answer = tad.Function(extract_answer)
