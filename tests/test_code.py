@@ -195,7 +195,8 @@ SPEC = CodeSpec("answer", "(question, n=1)", uses=("call_lm",))
     [
         "def answer(question, n=1):\n    return question",
         "def answer(question: str, n: int = 1) -> str:\n    return call_lm(question)",
-        '"""Doc."""\nfrom __future__ import annotations\nimport re, os.path as p\nA = B = -1\nC: int = 2\nD = {"a": [1, (2,)]}\n'
+        '"""Doc."""\nfrom __future__ import annotations\nimport re, os.path as p\n'
+        'A = B = -1\nC: int = 2\nD = {"a": [1, (2,)]}\n'
         'E, F = 1, "x" + "y"\nR = re.compile(r"\\d")\n\n@decorated\nclass H: ...\n\ndef help(x): return x\n\n'
         "def answer(question, n=1):\n    return help(question)\n\nasync def more(): ...",
     ],
@@ -255,7 +256,10 @@ def test_a_source_is_compiled_once():
 
 
 def test_a_loaded_function_is_found_by_name_and_brings_its_own_helpers():
-    text = "import math\nK = 2\n\ndef helper(x):\n    return x * K\n\ndef plain(question, *, limit=LIMIT):\n    return [helper(math.floor(question)), limit]\n"
+    text = (
+        "import math\nK = 2\n\ndef helper(x):\n    return x * K\n\n"
+        "def plain(question, *, limit=LIMIT):\n    return [helper(math.floor(question)), limit]\n"
+    )
     loaded = load_function(text, "plain", plain)
     assert loaded(2.5) == [4, 3]
     assert "helper" not in globals()

@@ -292,7 +292,7 @@ def _host_error(described: Mapping[str, Any]) -> Exception:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as another:
+    except BaseException as another:
         text = f"<its text cannot be made: {type(another).__name__}>"
     name = getattr(error, "name", None)
     if type(error) is NameError and isinstance(name, str):
@@ -308,5 +308,5 @@ def _plain_args(error: BaseException) -> Any:
     try:
         args = to_plain(list(error.args))
         return args if len(pack({"args": args})) <= 4 * _MESSAGE_CHARS else None
-    except Exception:
+    except BaseException:
         return None
