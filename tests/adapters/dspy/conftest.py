@@ -35,7 +35,7 @@ class Script:
 
 
 def _engine_lm(script: Script, **options: Any) -> Any:
-    from dspy.lm15 import Message, Response, TextPart, Usage
+    from dspy.lm15 import Message, Response, TextPart, Usage, response_to_events
 
     class Engine:
         def complete(self, request: Any) -> Any:
@@ -44,6 +44,9 @@ def _engine_lm(script: Script, **options: Any) -> Any:
             usage = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
             message = Message.assistant([TextPart(text)])
             return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
+
+        def stream(self, request: Any) -> Any:
+            return response_to_events(self.complete(request))
 
     class AsyncEngine:
         async def complete(self, request: Any) -> Any:

@@ -1,0 +1,353 @@
+"""What a DSPy program does can be read from its trace, and the program does not notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any
+
+import dspy
+import pytest
+
+import trace_adapters as ta
+import trace_adapters_dspy as tad
+from trace_adapters.extend import FailedCall, record_calls
+
+settings_module = import_module("dspy.dsp.utils.settings")
+
+
+def create_prompt(template: str, question: str) -> str:
+    """Write the prompt."""
+    return template.format(question=question)
+
+
+def extract_answer(question: str, response: str) -> str:
+    """Find the answer in the response."""
+    return response.split("Answer:")[1].strip()
+
+
+def same(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+def look_up(name: str) -> str:
+    """Look a name up."""
+    return f"entry of {name}"
+
+
+class QA(dspy.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.ChainOfThought("prompt -> response")
+        self.template = tad.Text("Question: {question}")
+        self.create_prompt = tad.Function(create_prompt)
+        self.extract_answer = tad.Function(extract_answer)
+
+    def forward(self, question: str) -> Any:
+        response = self.predict(prompt=self.create_prompt(str(self.template), question)).response
+        return dspy.Prediction(answer=self.extract_answer(question, response))
+
+
+class Stages(dspy.Module):  # type: ignore[misc]
+    """Two predictors with the same signature, sync and async."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = dspy.Predict("text -> text2")
+        self.second = dspy.Predict("text -> text2")
+        self.same = tad.Function(same)
+
+    def forward(self, text: str) -> Any:
+        middle = self.first(text=text).text2
+        self.same(middle)
+        return self.second(text=middle)
+
+    async def aforward(self, text: str) -> Any:
+        middle = (await self.first.acall(text=text)).text2
+        await asyncio.sleep(0.001)
+        return await self.second.acall(text=middle)
+
+
+def step(prompt: str) -> dict[str, str]:
+    """A reply that repeats the field `text` with a star."""
+    text = prompt.split("[[ ## text ## ]]")[1].split("\n\n")[0].strip()
+    return {"text2": f"{text} *"}
+
+
+@pytest.fixture
+def qa_lm(scripted: Any) -> Iterator[Any]:
+    lm = scripted(lambda prompt: {"reasoning": "think", "response": "I say. Answer: 42"})
+    with dspy.context(lm=lm):
+        yield lm
+
+
+@pytest.fixture
+def step_lm(scripted: Any) -> Iterator[Any]:
+    lm = scripted(step)
+    with dspy.context(lm=lm):
+        yield lm
+
+
+def by_name(node: ta.Node) -> dict[str, ta.Node]:
+    graph = ta.propagate(node, "x")
+    return {graph.names[n]: n for n in (*graph.blanket, *graph.nodes)}
+
+
+def test_a_trace_holds_every_call_with_its_parameters(qa_lm: Any) -> None:
+    program = QA()
+    with tad.record(program) as tape:
+        prediction = program(question="6 * 7?")
+    node = tape.node()
+    assert prediction.answer == "42"
+    assert node.data == {"answer": "42"}
+    extract = node.recorded_inputs["answer"]
+    assert extract.name == "extract_answer"
+    response = extract.recorded_inputs["response"]
+    assert response.data == "I say. Answer: 42"
+    predict = response.recorded_inputs["x"]
+    assert predict.data == {"reasoning": "think", "response": "I say. Answer: 42"}
+    assert predict.operation is not None
+    assert predict.operation.language_model
+    assert predict.operation.description == "prompt -> reasoning, response"
+    assert predict.recorded_inputs["prompt"].data == "Question: 6 * 7?"
+    assert [p.key for p in ta.propagate(node, "x").parameters if p.kind != "demos"] == [
+        "template",
+        "create_prompt",
+        "predict.instructions",
+        "extract_answer",
+    ]
+    assert set(predict.recorded_inputs) == {"prompt", "__instructions__", "__demos__"}
+    assert set(extract.recorded_inputs) == {"question", "response", "__code__"}
+
+
+def test_recording_changes_no_prompt_and_no_module(qa_lm: Any) -> None:
+    program = QA()
+    before = vars(program).copy()
+    program(question="6 * 7?")
+    with tad.record(program):
+        program(question="6 * 7?")
+    program(question="6 * 7?")
+    assert len(set(qa_lm.script.prompts)) == 1
+    assert {name: value for name, value in vars(program).items() if name != "history"} == {
+        name: value for name, value in before.items() if name != "history"
+    }
+
+
+def test_the_callbacks_of_the_user_still_hear_everything(qa_lm: Any) -> None:
+    heard = []
+
+    class Mine(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
+        def on_module_end(self, call_id: Any, outputs: Any, exception: Any = None) -> None:
+            heard.append(type(outputs).__name__)
+
+    program = QA()
+    with dspy.context(callbacks=[Mine()]), tad.record(program) as tape:
+        program(question="6 * 7?")
+    assert heard
+    assert len(tape.calls) == 4
+
+
+def test_predictors_with_the_same_signature_are_told_apart(step_lm: Any) -> None:
+    program = Stages()
+    with tad.record(program) as tape:
+        program(text="hello there")
+    second = tape.node().recorded_inputs["text2"].recorded_inputs["x"]
+    assert second.recorded_inputs["__instructions__"].parameter.key == "second.instructions"  # type: ignore[attr-defined]
+    first = second.recorded_inputs["text"].recorded_inputs["x"]
+    assert first.recorded_inputs["__instructions__"].parameter.key == "first.instructions"  # type: ignore[attr-defined]
+
+
+def test_a_function_that_passes_its_argument_through_does_not_steal_it(step_lm: Any) -> None:
+    program = Stages()
+    with tad.record(program) as tape:
+        program(text="hello there")
+    second = next(call for call in tape.calls if call.operation.name == "second")
+    assert by_name(tape.node())["second"].recorded_inputs["text"].name == "first_text2"
+    assert second.inputs["text"] == "hello there *"
+
+
+def test_threads_have_tapes_of_their_own(step_lm: Any) -> None:
+    program = Stages()
+
+    def run(number: int) -> list[str]:
+        with dspy.context(lm=step_lm), tad.record(program) as tape:
+            program(text=f"number {number}")
+        return [str(call.inputs["text"]) for call in tape.calls]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(run, range(32)))
+    assert found == [[f"number {n}", f"number {n} *", f"number {n} *"] for n in range(32)]
+
+
+@pytest.mark.skipif(
+    not isinstance(settings_module.thread_local_overrides, ContextVar),
+    reason="this version of DSPy mixes up the settings of tasks that run side by side",
+)
+async def test_tasks_have_tapes_of_their_own(step_lm: Any) -> None:
+    program = Stages()
+
+    async def run(number: int) -> list[str]:
+        with tad.record(program) as tape:
+            await program.acall(text=f"number {number}")
+        return [str(call.inputs["text"]) for call in tape.calls]
+
+    found = await asyncio.gather(*(run(n) for n in range(8)))
+    assert found == [[f"number {n}", f"number {n} *"] for n in range(8)]
+
+
+def test_parallel_inside_a_program(step_lm: Any) -> None:
+    class Wide(dspy.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = dspy.Predict("text -> text2")
+
+        def forward(self, text: str) -> Any:
+            pairs = [(self.inner, dspy.Example(text=f"{text} {n}").with_inputs("text")) for n in range(4)]
+            results = dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+            return dspy.Prediction(all=[result.text2 for result in results])
+
+    program = Wide()
+    with tad.record(program) as tape:
+        prediction = program(text="part")
+    assert prediction.all == [f"part {n} *" for n in range(4)]
+    assert sorted(str(call.inputs["text"]) for call in tape.calls) == [f"part {n}" for n in range(4)]
+    assert {p.key for p in ta.propagate(tape.node(), "x").parameters} >= {"inner.instructions"}
+    assert len(tape.node().recorded_inputs["all"].sources) == 4
+
+
+def test_asyncify_and_batch(step_lm: Any) -> None:
+    program = Stages()
+    with tad.record(program) as tape:
+        asyncio.run(dspy.asyncify(program)(text="one"))
+    assert [call.operation.name for call in tape.calls] == ["first", "same", "second"]
+    examples = [dspy.Example(text=f"n{n}").with_inputs("text") for n in range(3)]
+    with tad.record(program) as tape:
+        program.batch(examples, num_threads=2, disable_progress_bar=True)
+    assert len(tape.calls) == 9
+
+
+def test_streamify(step_lm: Any) -> None:
+    program = Stages()
+
+    async def collect() -> list[Any]:
+        return [item async for item in dspy.streamify(program)(text="one")]
+
+    with tad.record(program) as tape:
+        items = asyncio.run(collect())
+    assert items[-1].text2 == "one * *"
+    assert [call.operation.name for call in tape.calls] == ["first", "same", "second"]
+
+
+def test_refine_maps_its_copies_to_the_parameters(scripted: Any) -> None:
+    replies = iter(["a", "bb", "ccc"])
+
+    def answer(prompt: str) -> dict[str, str]:
+        if "advice" in prompt:
+            return {"discussion": "none", "advice": "{}"}
+        return {"answer": next(replies)}
+
+    class Careful(dspy.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            inner = dspy.Predict("question -> answer")
+            self.refine = dspy.Refine(inner, N=3, reward_fn=lambda _, p: float(len(p.answer)), threshold=3.0)
+
+        def forward(self, question: str) -> Any:
+            return self.refine(question=question)
+
+    program = Careful()
+    with dspy.context(lm=scripted(answer)), tad.record(program) as tape:
+        prediction = program(question="q?")
+    assert prediction.answer == "ccc"
+    assert {p.key for p in ta.propagate(tape.node(), "x").parameters} >= {"refine.module.instructions"}
+
+
+def test_react_and_its_tools(scripted: Any) -> None:
+    thoughts = iter(
+        [
+            {"next_thought": "look", "next_tool_name": "look_up", "next_tool_args": '{"name": "Pisa"}'},
+            {"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"},
+            {"reasoning": "so", "answer": "found it"},
+        ]
+    )
+    program = dspy.ReAct("question -> answer", tools=[tad.Function(look_up).as_tool()])
+    with dspy.context(lm=scripted(lambda prompt: next(thoughts))), tad.record(program) as tape:
+        prediction = program(question="Where?")
+    assert prediction.answer == "found it"
+    names = [call.operation.name for call in tape.calls]
+    assert names.count("look_up") >= 1
+    assert {"react", "extract"} <= set(names)
+    keys = {p.key for p in ta.propagate(tape.node(), "x").parameters}
+    assert {"react.instructions", "extract.instructions"} <= keys
+
+
+def test_a_crash_in_a_function_is_the_output_with_its_line(scripted: Any) -> None:
+    program = QA()
+    lm = scripted(lambda prompt: {"reasoning": "think", "response": "I will not say."})
+    with dspy.context(lm=lm), tad.record(program) as tape, pytest.raises(IndexError):
+        program(question="6 * 7?")
+    node = tape.node()
+    assert isinstance(node, FailedCall)
+    assert node.name == "extract_answer"
+    assert node.place is not None
+    assert 'split("Answer:")' in node.place[1]
+    assert "predict.instructions" in {p.key for p in ta.propagate(node, "x").parameters}
+
+
+def test_a_crash_in_forward_follows_the_latest_calls(step_lm: Any) -> None:
+    class Broken(Stages):
+        def forward(self, text: str) -> Any:
+            return {}[self.first(text=text).text2]
+
+    program = Broken()
+    with tad.record(program) as tape, pytest.raises(KeyError):
+        program(text="one")
+    node = tape.node()
+    assert isinstance(node, FailedCall)
+    assert node.name == "forward"
+    assert [source.name for source in node.sources] == ["first"]
+
+
+def test_an_unreadable_reply_is_a_failed_call_of_the_predictor(scripted: Any) -> None:
+    program = Stages()
+    with dspy.context(lm=scripted(lambda prompt: "no fields at all")), tad.record(program) as tape:
+        with pytest.raises(Exception, match="no fields at all"):
+            program(text="one")
+    assert isinstance(tape.node(), FailedCall)
+    assert tape.node().name == "first"
+
+
+def test_model_calls_reach_the_ledger(step_lm: Any) -> None:
+    calls: list[Any] = []
+    program = Stages()
+    with record_calls(calls.append), tad.record(program):
+        program(text="one")
+    assert [(call.role, call.status, call.cached) for call in calls] == [("forward", "ok", False)] * 2
+    assert (calls[0].usage.prompt_tokens, calls[0].usage.completion_tokens) == (10, 5)
+    assert "one *" in calls[0].replies[0]
+
+
+def test_replies_from_the_cache_are_marked(scripted: Any) -> None:
+    lm = scripted(step, cache=True)
+    calls: list[Any] = []
+    program = Stages()
+    with dspy.context(lm=lm), record_calls(calls.append), tad.record(program):
+        program(text="a cached text")
+        program(text="a cached text")
+    if len(lm.script.prompts) == 4:
+        pytest.skip("this version of DSPy does not cache scripted models")
+    assert [call.cached for call in calls] == [False, False, True, True]
+    assert calls[2].usage.prompt_tokens == 0
+
+
+def test_model_calls_in_threads_reach_the_ledger_of_the_run(step_lm: Any) -> None:
+    calls: list[Any] = []
+    program = Stages()
+    examples = [dspy.Example(text=f"n{n}").with_inputs("text") for n in range(3)]
+    with record_calls(calls.append), tad.record(program):
+        program.batch(examples, num_threads=3, disable_progress_bar=True)
+    assert len(calls) == 6
