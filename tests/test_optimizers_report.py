@@ -1,4 +1,4 @@
-"""A report shows the traces that matter, names everything once, and keeps to its budget without cutting what is trained."""
+"""A report names everything once, and keeps to its budget without cutting what is trained."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(question: str, feedback: Feedback, template: Parameter) -> TraceGraph:
 
 @pytest.fixture
 def template() -> Parameter:
-    return Parameter("Say: ", "template", "What is asked.", "one line")
+    return Parameter("Say:", "template", "What is asked.", "one line")
 
 
 def test_the_article_s_report(template: Parameter) -> None:
@@ -56,7 +56,7 @@ def test_the_article_s_report(template: Parameter) -> None:
 What is asked.
 Constraint: one line
 <value name="template">
-Say: 
+Say:
 </value>
 
 ## extract (Python function)
@@ -82,7 +82,7 @@ extract_2 = extract(question=question, response=ask)
 ## Inputs
 question = "2+2?|Answer: 5"
 ## Others
-combine = "Say: 2+2?|Answer: 5"
+combine = "Say:2+2?|Answer: 5"
 ask = "Answer: 5"
 ## Outputs
 extract_2 = "5"
@@ -140,7 +140,7 @@ def test_variables_of_other_optimizers_are_inputs(template: Parameter) -> None:
     trace = run("q|Answer: 1", Feedback(0.0), template)
     text = report([trace], extract.parameters()).text
     assert "## template" not in text
-    assert 'template = "Say: "' in text
+    assert 'template = "Say:"' in text
 
 
 def test_words_of_the_report_in_the_data_do_no_harm() -> None:
@@ -158,7 +158,7 @@ def test_sections_can_be_masked(template: Parameter) -> None:
     assert "# Code" not in text
     assert "Ask the oracle" not in text
     assert "Constraint" not in text
-    assert "Say: q" not in text
+    assert "Say:q" not in text
     assert "Wrong." in text
     with pytest.raises(SettingError, match="'#Kode'"):
         report([trace], [template], mask=("#Kode",))
@@ -182,7 +182,7 @@ def test_what_is_far_from_the_output_is_cut_first(template: Parameter) -> None:
     assert "characters left out] …" in cut.text
     assert near in cut.text
     assert f'question = "{far}"' not in cut.text
-    assert f'combine = "Say: {far}"' in cut.text
+    assert f'combine = "Say:{far}"' in cut.text
     assert "Wrong. " * 49 in cut.text
 
 

@@ -118,7 +118,7 @@ def _plain_values(text: str) -> list[str]:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return [] if text[:1] in "\"'{[" else [text.removesuffix(".")]
+        return [] if text[:1] in "\"'{[“`" else [text.removesuffix(".")]
     values = list(value.values()) if isinstance(value, dict) else [value]
     return [str(value) for value in values if isinstance(value, (str, int, float))]
 

@@ -47,7 +47,7 @@ class Problem:
 def write_prompt(problem: Problem, size: int) -> str:
     """The prompt with `size` runs, or twice as many asserts.
 
-    Of the description of a function only the first paragraph goes with asserts: forms that it lists as examples mislead.
+    Of a function's description only the first paragraph goes with asserts: forms listed as examples mislead.
     """
     kind = problem.parameter.kind
     if kind == "code":
