@@ -298,6 +298,24 @@ def test_an_async_callback_works_without_a_loop(pool):
     assert pool.run("async def f():\n    return await ask()\n", "f", uses={"ask": ask}) == 3
 
 
+def test_blocking_the_loop_with_an_async_callback_is_refused(pool):
+    async def ask():
+        return 3
+
+    async def main():
+        return pool.run("async def f():\n    return await ask()\n", "f", uses={"ask": ask})
+
+    with pytest.raises(SandboxError, match=r"Use arun\(\)"):
+        asyncio.run(main())
+
+
+def test_a_dropped_pool_ends_its_workers():
+    pool = SandboxPool()
+    worker = pool.run("import os\ndef f():\n    return os.getpid()\n", "f")
+    del pool
+    assert _ends(worker)
+
+
 def test_waiting_for_anything_else_is_refused(pool):
     with pytest.raises(RuntimeError, match="event loop"):
         pool.run("import asyncio\nasync def f():\n    await asyncio.sleep(1)\n", "f")

@@ -82,6 +82,12 @@ def _settle(value: Any) -> Any:
     """Wait for what an async function of the host gives: in the loop of `arun`, or in one of its own."""
     if not inspect.isawaitable(value):
         return value
+    if _has_running_loop():
+        if inspect.iscoroutine(value):
+            value.close()
+        raise SandboxError(
+            "An async function in uses= cannot be awaited here, inside a running event loop. Use arun()."
+        )
 
     async def wait() -> Any:
         return await value
@@ -91,3 +97,11 @@ def _settle(value: Any) -> Any:
     if loop is None:
         return asyncio.run(coroutine)
     return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -30,6 +30,7 @@ from trace_adapters.sandbox.worker import main
 main()
 """
 _CHUNK = 1 << 16
+_LONGEST_POLL_S = 1e6
 _HAS_POLL = hasattr(select, "poll")
 
 Answer = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -109,6 +110,10 @@ class Worker:
             deadline += time.monotonic() - paused
             self._send(data, deadline)
 
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # a pool that was dropped without close(), perhaps at exit
+            self.kill()
+
     def kill(self) -> None:
         """End the process now, and take its remains away."""
         self._process.kill()
@@ -182,7 +187,7 @@ class Worker:
 
     def _wait(self, events: select.poll, deadline: float) -> None:
         remaining = deadline - time.monotonic()
-        if remaining <= 0 or not events.poll(remaining * 1000):
+        if remaining <= 0 or not events.poll(min(remaining, _LONGEST_POLL_S) * 1000):
             raise _late()
 
     def _died(self) -> SandboxKilled:

@@ -6,7 +6,6 @@ import __future__
 import builtins
 import contextlib
 import importlib
-import inspect
 import io
 import os
 import signal
@@ -131,7 +130,7 @@ class Server:
                 self._define(message["define"])
             assert self._function is not None
             result = self._function(*from_plain(message["args"]), **from_plain(message["kwargs"]))
-            return _drive(result) if inspect.iscoroutine(result) else result
+            return _drive(result) if isinstance(result, types.CoroutineType) else result
         finally:
             _set_timer(0)
 
