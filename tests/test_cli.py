@@ -44,7 +44,8 @@ def metric(example, output):
 def build(lm, data="4", seed=0):
     examples = [{"q": f"{n}+{n}", "answer": str(2 * n)} for n in range(int(data) + 4)]
     train, val, test = examples[:2], examples[2:4], examples[4:]
-    return {"program": Sums(lm), "trainset": train, "valset": val, "testset": test, "metric": metric}
+    job = {"program": Sums(lm), "trainset": train, "valset": val, "testset": test, "metric": metric}
+    return {**job, "facts": {"task": "sums", "majority": 0.25}}
 
 def broken():
     return 1 / 0
@@ -132,6 +133,7 @@ def test_the_learned_program_is_better_on_held_out_examples(
     out = capsys.readouterr().out
     assert "held out (6 examples): before 0.000, after 1.000" in out
     assert "validation score: before 0.000, best 1.000" in out
+    assert "task: sums\nmajority: 0.250\n" in out
     assert (here / "out" / "template.txt").read_text() == "Please, what is {q}?"
     with Store.open(here / "study.db") as store:
         study = store.load_study("sums")

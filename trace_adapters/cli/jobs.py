@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -26,6 +26,7 @@ class Job:
         testset: Held out: judged before and after, chosen by never.
         lm: The model that proposes, unless one is named on the command line.
         objective: What to achieve, in words, for the optimizer.
+        facts: What the report should say beside the scores, for instance the task or a majority class.
     """
 
     program: Any
@@ -35,6 +36,7 @@ class Job:
     testset: Sequence[Any] = ()
     lm: Any = None
     objective: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_factory(target: str) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ and returns a mapping, or an object with attributes, of
     testset                       held-out examples: judged before and after, and never chosen by
     lm                            a model of another kind, for the optimizer
     objective                     what to achieve, in words
+    facts                         a mapping of what the report should say beside the scores
 
 For example:
 
@@ -129,6 +130,8 @@ def _report(result: Result, job: Job, store: str, *, workers: int, progress: boo
     kept, page = result.study, Page()
     interrupted = result.stopped == "interrupted"
     page.heading(f"Study {kept.name!r} in {store}")
+    for name, fact in job.facts.items():
+        page.line(f"{name}: {number(fact) if isinstance(fact, float) else fact}")
     page.line(f"stopped: {result.stopped}")
     page.line(f"validation score: before {number(result.base_score)}, best {number(result.best.score)}")
     if job.testset and not interrupted:
