@@ -138,9 +138,10 @@ def paths(program: Any) -> dict[int | str, str]:
 
 
 def _all_parameters(program: Any) -> dict[str, tuple[str, Parameter]]:
+    owners = declared(program)
     tools = _tool_names(program)
     found: dict[str, tuple[str, Parameter]] = {}
-    for one in declared(program):
+    for one in owners:
         if isinstance(one.owner, Text):
             found[one.path] = ("text", _text(one))
         elif isinstance(one.owner, Function):

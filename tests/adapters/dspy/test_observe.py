@@ -314,9 +314,9 @@ def test_a_crash_in_forward_follows_the_latest_calls(step_lm: Any) -> None:
 
 def test_an_unreadable_reply_is_a_failed_call_of_the_predictor(scripted: Any) -> None:
     program = Stages()
-    with dspy.context(lm=scripted(lambda prompt: "no fields at all")), tad.record(program) as tape:
-        with pytest.raises(Exception, match="no fields at all"):
-            program(text="one")
+    lm = scripted(lambda prompt: "no fields at all")
+    with dspy.context(lm=lm), tad.record(program) as tape, pytest.raises(Exception, match="no fields at all"):
+        program(text="one")
     assert isinstance(tape.node(), FailedCall)
     assert tape.node().name == "first"
 

@@ -1,0 +1,213 @@
+"""The loop can run, judge and change a DSPy program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+import trace_adapters as ta
+import trace_adapters_dspy as tad
+from trace_adapters.extend import FailedCall, record_calls
+
+
+def extract(response: str) -> str:
+    """Find the answer."""
+    return response.split("Answer:")[1].strip()
+
+
+GOOD = "def extract(response):\n    return response.split()[-1]"
+WORSE = "def extract(response):\n    words = response.split()\n    return words[99]"
+
+
+class QA(dspy.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> response")
+        self.extract = tad.Function(extract)
+
+    def forward(self, question: str) -> Any:
+        return dspy.Prediction(answer=self.extract(self.predict(question=question).response))
+
+
+class OnlyAsync(QA):
+    forward = None
+
+    async def aforward(self, question: str) -> Any:
+        found = await self.predict.acall(question=question)
+        return dspy.Prediction(answer=found.response)
+
+
+EXAMPLE = dspy.Example(question="6 * 7?", answer="42").with_inputs("question")
+
+
+@pytest.fixture
+def lm(scripted: Any) -> Any:
+    return scripted(lambda prompt: {"response": "I say it is 42"})
+
+
+@pytest.fixture
+def target(lm: Any) -> Any:
+    with dspy.context(lm=lm):
+        yield tad.DspyTarget(QA())
+
+
+def score(example: Any, prediction: Any) -> float:
+    return float(example.answer == prediction.answer)
+
+
+def test_wrap_finds_the_adapter(lm: Any) -> None:
+    target = tad.wrap(QA(), train=["code"])
+    assert list(target.parameters()) == ["extract"]
+    assert target.parameters()["extract"].kind == "code"
+
+
+def test_a_run_under_a_candidate(target: Any) -> None:
+    run = target.run({"extract": GOOD}, EXAMPLE)
+    assert run.error is None
+    assert run.output == {"answer": "42"}
+    graph = ta.propagate(run.node, "x")
+    assert graph.candidate["extract"] == GOOD
+    assert target.judge(score, EXAMPLE, run).score == 1.0
+    assert target.program.extract.source == target.program.extract.initial
+
+
+def test_a_trace_survives_json(target: Any) -> None:
+    graph = ta.propagate(target.run({"extract": GOOD}, EXAMPLE).node, "x")
+    again = ta.TraceGraph.from_json(graph.to_json(), target.parameters().values())
+    assert again.to_json() == graph.to_json()
+    assert again.parameters == graph.parameters
+
+
+@pytest.mark.parametrize("candidate", [{}, {"extract": WORSE}])
+def test_a_crash_is_feedback_with_its_line(target: Any, candidate: dict[str, str]) -> None:
+    run = target.run(candidate, EXAMPLE)
+    assert isinstance(run.error, IndexError)
+    assert isinstance(run.node, FailedCall)
+    feedback = target.judge(score, EXAMPLE, run)
+    assert feedback.score == 0.0
+    assert "IndexError" in feedback.text
+    assert "answer = '42'" in feedback.text
+    place = candidate.get("extract", "return response.split")
+    assert ("line 3" if candidate else "split") in feedback.text, place
+
+
+def test_an_unreadable_reply_is_feedback_with_the_reply(scripted: Any) -> None:
+    with dspy.context(lm=scripted(lambda prompt: "I would rather not use fields.")):
+        target = tad.DspyTarget(QA())
+        run = target.run({}, EXAMPLE)
+    feedback = target.judge(score, EXAMPLE, run)
+    assert feedback.score == 0.0
+    assert "rather not use fields" in feedback.text
+    assert "42" in feedback.text
+
+
+def gepa_metric(gold: Any, pred: Any, trace: Any, pred_name: Any, pred_trace: Any) -> Any:
+    assert trace is pred_name is pred_trace is None
+    return dspy.Prediction(score=0.5, feedback="half right")
+
+
+def old_metric(example: Any, pred: Any, trace: Any = "wrong default") -> bool:
+    assert trace is None
+    return bool(example.answer == pred.answer)
+
+
+class CallableMetric:
+    def __call__(self, example: Any, pred: Any, *, program_trace: Any) -> dict[str, Any]:
+        return {"score": 0.25, "feedback": f"{type(pred).__name__}"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (gepa_metric, ta.Feedback(0.5, "half right")),
+        (old_metric, ta.Feedback(1.0, "Correct.")),
+        (score, ta.Feedback(1.0, "Correct.")),
+        (CallableMetric(), ta.Feedback(0.25, "Prediction")),
+        (lambda example, pred: 0.0, ta.Feedback(0.0, "Not right. Expected: answer = '42'")),
+    ],
+)
+def test_metrics_of_every_kind(target: Any, metric: Any, expected: ta.Feedback) -> None:
+    assert target.judge(metric, EXAMPLE, target.run({"extract": GOOD}, EXAMPLE)) == expected
+
+
+def test_a_metric_that_fails_is_an_error_of_its_own(target: Any) -> None:
+    run = target.run({"extract": GOOD}, EXAMPLE)
+    with pytest.raises(ta.MetricError, match="ZeroDivisionError"):
+        target.judge(lambda example, pred: 1 / 0, EXAMPLE, run)
+    with pytest.raises(ta.MetricError):
+        target.judge(lambda example, pred: "very good", EXAMPLE, run)
+
+
+def test_a_judge_model_is_told_apart_in_the_ledger(target: Any) -> None:
+    judge = dspy.Predict("answer -> response")
+    calls: list[Any] = []
+    with record_calls(calls.append):
+        run = target.run({"extract": GOOD}, EXAMPLE)
+        target.judge(lambda example, pred: float(bool(judge(answer=pred.answer))), EXAMPLE, run)
+    assert [call.role for call in calls] == ["forward", "judge"]
+
+
+def test_a_listener_that_ends_the_run_is_heard(target: Any) -> None:
+    def stop(call: Any) -> None:
+        raise ta.BudgetExceeded("spent")
+
+    with record_calls(stop), pytest.raises(ta.BudgetExceeded):
+        target.run({"extract": GOOD}, EXAMPLE)
+
+
+class RateLimitError(Exception):
+    """What a client of the openai family raises."""
+
+
+RateLimitError.__module__ = "litellm.exceptions"
+
+
+def test_a_server_that_fails_is_not_the_programs_fault() -> None:
+    class Limited(QA):
+        def forward(self, question: str) -> Any:
+            raise RateLimitError("slow down")
+
+    with pytest.raises(ta.ModelError, match="slow down"):
+        tad.DspyTarget(Limited()).run({}, EXAMPLE)
+
+
+def test_programs_that_are_only_async(lm: Any) -> None:
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(OnlyAsync())
+        run = target.run({}, EXAMPLE)
+    assert run.output == {"answer": "I say it is 42"}
+    assert [p.key for p in ta.propagate(run.node, "x").parameters] == ["predict.instructions"]
+
+
+async def test_programs_that_are_only_async_inside_a_loop(lm: Any) -> None:
+    with dspy.context(lm=lm):
+        assert tad.DspyTarget(OnlyAsync()).run({}, EXAMPLE).error is None
+
+
+def test_the_settings_of_the_block_hold_in_other_threads(target: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(target.run, {"extract": GOOD}, EXAMPLE).result()
+    assert run.output == {"answer": "42"}
+
+
+def test_examples_must_say_what_their_inputs_are(target: Any) -> None:
+    with pytest.raises(ta.DataError, match="with_inputs"):
+        target.run({}, dspy.Example(question="q", answer="a"))
+    with pytest.raises(ta.DataError, match=r"dspy\.Example"):
+        target.run({}, {"question": "q"})
+
+
+def test_examples_are_named(target: Any) -> None:
+    assert target.example_id(EXAMPLE, 7) == "7"
+    assert target.example_id(dspy.Example(id="x1", question="q").with_inputs("question"), 7) == "x1"
+    assert target.example_text(EXAMPLE) == '{"answer": "42", "question": "6 * 7?"}'
+
+
+def test_values_that_are_not_trainable_are_refused(lm: Any) -> None:
+    target = tad.DspyTarget(QA(), freeze=["extract"])
+    with pytest.raises(ta.ParameterError, match="extract"):
+        target.with_values({"extract": GOOD})
