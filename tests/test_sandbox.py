@@ -333,10 +333,10 @@ class Prediction:
 
 def test_a_codec_takes_objects_in_and_back(pool):
     register_codec(Prediction, lambda p: p.fields, lambda fields: Prediction(**fields))
-    text = "def f(p):\n    p.seen = [p.answer, p['answer'], hasattr(p, 'missing')]\n    return p\n"
-    returned = pool.run(text, "f", [Prediction(answer="a")])
+    text = "def f(p):\n    p.seen = [p.answer, p['answer'], hasattr(p, 'missing'), p.items]\n    return p\n"
+    returned = pool.run(text, "f", [Prediction(answer="a", items=3)])
     assert isinstance(returned, Prediction)
-    assert returned.fields == {"answer": "a", "seen": ["a", "a", False]}
+    assert returned.fields == {"answer": "a", "items": 3, "seen": ["a", "a", False, 3]}
 
 
 def test_many_threads_share_a_small_pool():

@@ -5,15 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
-import functools
 import linecache
-import types
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trace_adapters.errors import CodeError
 from trace_adapters.source_checks import AnyFunctionDef, CodeSpec, check_source, parameters_text
 from trace_adapters.source_compiling import (
     SOURCE_FILENAME_START,
@@ -23,6 +19,7 @@ from trace_adapters.source_compiling import (
     source_filename,
     split_lines,
 )
+from trace_adapters.source_definitions import find_definition
 from trace_adapters.source_surroundings import closure_values, read_constants, read_imports, used_names
 
 __all__ = [
@@ -77,16 +74,13 @@ def read_source(function: Callable[..., Any], *, uses: tuple[str, ...] = ()) -> 
         CodeError: If there is no `def` to be read: a lambda, builtin, partial, class, code typed at a prompt.
     """
     plain = plain_function(function)
-    lines = _file_lines(plain)
-    node, is_method = _find_definition(plain, "".join(lines))
-    if is_method:
-        _check_no_private_names(node)
+    node, text = find_definition(plain)
     around = {**plain.__globals__, **closure_values(plain)}
     used = used_names(plain.__code__) | _default_names(node)
     imports, constants = read_imports(around), read_constants(around, used)
     known = imports.keys() | constants.keys() | vars(builtins).keys() | {node.name, "__name__"} | set(uses)
     return SourceCode(
-        text=_own_text(node, lines),
+        text=text,
         name=node.name,
         arguments=_argument_names(node.args),
         spec=CodeSpec(
@@ -142,128 +136,6 @@ def annotate(text: str, place: tuple[int, str] | None, message: str) -> str:
     index = place[0] - 1
     lines[index] = f"{lines[index].rstrip()}   # <--- {' '.join(message.split())}"
     return "\n".join(lines)
-
-
-def _file_lines(function: types.FunctionType) -> list[str]:
-    code = function.__code__
-    if code.co_name == "<lambda>":
-        raise CodeError(
-            f"A lambda (line {code.co_firstlineno} of {code.co_filename}) cannot be trained: it has no "
-            f"`def` with a name. Write it as a function."
-        )
-    linecache.checkcache(code.co_filename)
-    lines = linecache.getlines(code.co_filename, function.__globals__)
-    if not lines:
-        raise CodeError(
-            f"The source of {function.__qualname__!r} cannot be read: there is no file {code.co_filename!r}. "
-            f"Functions typed at a prompt, or made by exec, keep no source; write the function in a file or "
-            f"in a notebook cell."
-        )
-    return lines
-
-
-def _find_definition(function: types.FunctionType, text: str) -> tuple[AnyFunctionDef, bool]:
-    code = function.__code__
-    for node, in_class in _definitions(text):
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        if node.name == code.co_name and first == code.co_firstlineno and _same_parameters(node, code):
-            return node, in_class
-    raise CodeError(
-        f"The source of {function.__qualname__!r} is not at line {code.co_firstlineno} of "
-        f"{code.co_filename!r} any more. The file was changed after it was imported; start the program again."
-    )
-
-
-def _same_parameters(node: AnyFunctionDef, code: types.CodeType) -> bool:
-    written = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-    compiled = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    if len(written) != len(compiled):
-        return False
-    return all(w == c or w.startswith("__") for w, c in zip(written, compiled, strict=True))
-
-
-@functools.lru_cache(maxsize=16)
-def _definitions(text: str) -> tuple[tuple[AnyFunctionDef, bool], ...]:
-    found: list[tuple[AnyFunctionDef, bool]] = []
-    waiting: list[tuple[ast.AST, bool]] = [(_parse_file(text), False)]
-    while waiting:
-        node, in_class = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found.append((node, in_class))
-        inner = isinstance(node, ast.ClassDef) or (in_class and not isinstance(node, ast.Module))
-        waiting.extend(
-            (child, inner) for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)
-        )
-    return tuple(found)
-
-
-def _parse_file(text: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            return ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        raise CodeError(
-            f"The file of the function is no plain Python ({error}). In a notebook, put the function in "
-            f"a cell without magics; elsewhere, start the program again if the file was changed."
-        ) from error
-
-
-def _check_no_private_names(node: AnyFunctionDef) -> None:
-    for inner in ast.walk(node):
-        name = (
-            inner.attr
-            if isinstance(inner, ast.Attribute)
-            else inner.id
-            if isinstance(inner, ast.Name)
-            else ""
-        )
-        if name.startswith("__") and not name.endswith("__"):
-            raise CodeError(
-                f"The method {node.name!r} uses the private name {name!r}, which has another name outside "
-                f"of its class. Rename it to {name[1:]!r}."
-            )
-
-
-def _own_text(node: AnyFunctionDef, lines: list[str]) -> str:
-    last = node.end_lineno or node.lineno
-    end = last
-    for number, line in enumerate(
-        lines[last:], start=last + 1
-    ):  # comments at the end of the body belong to it
-        stripped = line.lstrip()
-        if stripped.startswith("#") and len(line) - len(stripped) > node.col_offset:
-            end = number
-        elif stripped:
-            break
-    fixed = _lines_inside_strings(node)
-    own = (
-        line if number in fixed else _dedent(line, node.col_offset)
-        for number, line in enumerate(lines[node.lineno - 1 : end], start=node.lineno)
-    )
-    return "".join(own).rstrip() + "\n"
-
-
-def _lines_inside_strings(node: AnyFunctionDef) -> set[int]:
-    first = node.body[0]
-    doc = first.value if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) else None
-    strings = (
-        inner
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.JoinedStr)
-        or (isinstance(inner, ast.Constant) and isinstance(inner.value, str | bytes))
-    )
-    return {
-        number
-        for string in strings
-        if string is not doc
-        for number in range(string.lineno + 1, (string.end_lineno or string.lineno) + 1)
-    }
-
-
-def _dedent(line: str, columns: int) -> str:
-    indent = len(line) - len(line.lstrip(" \t"))
-    return line[min(indent, columns) :]
 
 
 def _argument_names(arguments: ast.arguments) -> tuple[str, ...]:

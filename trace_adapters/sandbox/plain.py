@@ -29,17 +29,19 @@ class UnsupportedValue(TypeError):
 class Record(dict[str, Any]):
     """An object of the host as the sandbox sees it: its plain fields, as items and as attributes."""
 
-    codec = ""
+    _codec = ""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self:  # a field called `items` comes before the method
+            return self[name]
+        return super().__getattribute__(name)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            fields = ", ".join(map(repr, self)) or "none"
-            raise AttributeError(f"no field {name!r}; its fields are {fields}", name=name, obj=self) from None
+        fields = ", ".join(map(repr, self)) or "none"
+        raise AttributeError(f"no field {name!r}; its fields are {fields}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "codec":
+        if name.startswith("_"):
             super().__setattr__(name, value)
         else:
             self[name] = value
@@ -121,7 +123,7 @@ def _dict_to_plain(value: dict[Any, Any], convert: ToPlain | None) -> Any:
 
 def _other_to_plain(value: Any, convert: ToPlain | None) -> Any:
     if isinstance(value, Record):
-        return {TAG: "object", "codec": value.codec, "v": _dict_to_plain(dict(value), convert)}
+        return {TAG: "object", "codec": value._codec, "v": _dict_to_plain(dict(value), convert)}
     converted = convert(value) if convert is not None else None
     if converted is not None:
         return {TAG: "object", "codec": converted[0], "v": _to_plain(converted[1], convert)}
@@ -188,7 +190,7 @@ def _object_from_plain(codec: str, content: Any, revive: FromPlain | None) -> An
     if type(content) is not dict:
         return content
     record = Record(content)
-    record.codec = codec
+    record._codec = codec
     return record
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trace_adapters.sandbox.plain import HEADER, UnsupportedValue, from_plain, pack, to_plain, unpack
+from trace_adapters.sandbox.reports import describe_error, revive_host_error
 
 # Used often, or linked to system libraries that cannot be read later (zlib; random brings hashlib's).
 PRELOADED = (
@@ -31,7 +32,6 @@ PRELOADED = (
 )
 _FLAGS = __future__.annotations.compiler_flag
 _HAS_TIMER = hasattr(signal, "setitimer")
-_MESSAGE_CHARS = 4_000
 _CHUNK = 1 << 16
 
 
@@ -121,7 +121,7 @@ class Server:
                 )
             return data
         except BaseException as error:  # all of them: the code must not end the process's loop
-            return pack({"id": self._call_id, "error": self._describe(error)})
+            return pack({"id": self._call_id, "error": self._report(error)})
 
     def _run(self, message: Mapping[str, Any]) -> Any:
         _set_timer(message["timeout_s"])
@@ -157,7 +157,7 @@ class Server:
             finally:
                 _set_timer(remaining)
             if "error" in answer:
-                raise _host_error(answer["error"])
+                raise revive_host_error(answer["error"])
             return from_plain(answer["value"])
 
         async def await_host(*args: Any, **kwargs: Any) -> Any:
@@ -175,33 +175,13 @@ class Server:
                 f"a value of type {error} cannot leave the sandbox; use text, numbers, lists, tuples, sets or dicts"
             ) from None
 
-    def _describe(self, error: BaseException) -> dict[str, Any]:
-        kind = type(error)
+    def _report(self, error: BaseException) -> dict[str, Any]:
         return {
-            "type": kind.__name__,
-            "bases": [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"],
-            "is_builtin": kind.__module__ == "builtins",
-            "message": _message(error),
-            "args": _plain_args(error),
-            "place": self._place(error),
+            **describe_error(error, self._filename, self._lines),
             "stdout": self._output.text,
             "is_time_up": isinstance(error, TimeUp),
             "is_spoiled": self._function is None or isinstance(error, MemoryError),
-            "host_error": getattr(error, "_host_error", None),
         }
-
-    def _place(self, error: BaseException) -> list[Any] | None:
-        line = None
-        if isinstance(error, SyntaxError) and error.filename == self._filename:
-            line = error.lineno
-        current = error.__traceback__
-        while current is not None:
-            if current.tb_frame.f_code.co_filename == self._filename:
-                line = current.tb_lineno
-            current = current.tb_next
-        if line is None or not 1 <= line <= len(self._lines):
-            return None
-        return [line, self._lines[line - 1]]
 
 
 def main() -> None:
@@ -274,38 +254,3 @@ def _import(source: str) -> Any:
     module, _, attribute = source.partition(":")
     imported = importlib.import_module(module)
     return getattr(imported, attribute) if attribute else imported
-
-
-def _host_error(described: Mapping[str, Any]) -> Exception:
-    kind = getattr(builtins, described["type"], None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        kind = RuntimeError
-    try:
-        error = kind(described["message"])
-    except TypeError:
-        error = RuntimeError(described["message"])
-    error._host_error = described["number"]  # type: ignore[attr-defined]
-    return error
-
-
-def _message(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException as another:
-        text = f"<its text cannot be made: {type(another).__name__}>"
-    name = getattr(error, "name", None)
-    if type(error) is NameError and isinstance(name, str):
-        text += f"; the sandbox does not know {name!r}: define it in the source, or declare it with uses="
-    if isinstance(error, ModuleNotFoundError):
-        text += "; the sandbox has only the standard library"
-    return text[:_MESSAGE_CHARS]
-
-
-def _plain_args(error: BaseException) -> Any:
-    if type(error) is NameError or isinstance(error, ModuleNotFoundError):
-        return [_message(error)]
-    try:
-        args = to_plain(list(error.args))
-        return args if len(pack({"args": args})) <= 4 * _MESSAGE_CHARS else None
-    except BaseException:
-        return None
