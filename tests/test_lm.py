@@ -33,7 +33,7 @@ def test_reply_carries_text_usage_and_finish_reason():
         "max_tokens": 9,
         "stop": ["."],
     }
-    assert server.requests[0].headers["Authorization"] == "Bearer k"
+    assert server.requests[0].headers["authorization"] == "Bearer k"
 
 
 def test_price_makes_cost_and_missing_usage_is_unknown():

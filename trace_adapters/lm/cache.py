@@ -86,9 +86,7 @@ class SqliteCache:
             with closing(connection.execute("PRAGMA journal_mode=WAL")):
                 pass
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS reply (key TEXT PRIMARY KEY, replies TEXT, created REAL)"
-            )
+            connection.execute("CREATE TABLE IF NOT EXISTS reply (key TEXT PRIMARY KEY, replies TEXT, created REAL)")
         except (OSError, sqlite3.Error) as error:
             message = f"expected a file for cached replies at {str(self.path)!r}, got {error}"
             raise SettingError(f"{message}; give a path that can be written") from error
@@ -135,6 +133,4 @@ def _write_reply(reply: Reply) -> dict[str, Any]:
 
 
 def _read_reply(plain: Mapping[str, Any]) -> Reply:
-    return Reply(
-        plain["text"], Usage(*plain["usage"]), plain["model"], plain["finish_reason"], plain["latency_s"]
-    )
+    return Reply(plain["text"], Usage(*plain["usage"]), plain["model"], plain["finish_reason"], plain["latency_s"])

@@ -97,9 +97,7 @@ class LM:
         self._cache = cache
         self.supports_grammar = local if supports_grammar is None else supports_grammar
         self.profile: Profile = profile or ("small" if local else "strong")
-        default_timeout, default_retries = (
-            (LOCAL_TIMEOUT_S, 0) if local else (REMOTE_TIMEOUT_S, REMOTE_RETRIES)
-        )
+        default_timeout, default_retries = (LOCAL_TIMEOUT_S, 0) if local else (REMOTE_TIMEOUT_S, REMOTE_RETRIES)
         self._connections = Connections(
             default_timeout if timeout_s is None else timeout_s,
             default_retries if max_retries is None else max_retries,
@@ -174,9 +172,7 @@ class LM:
     def _identity(self) -> str:
         return self._endpoint.identity if self._cache is not None else ""
 
-    def _question(
-        self, messages: Messages, role: str, sample_index: int, options: Mapping[str, Any]
-    ) -> Question:
+    def _question(self, messages: Messages, role: str, sample_index: int, options: Mapping[str, Any]) -> Question:
         merged = {name: value for name, value in {**self._options, **options}.items() if value is not None}
         if "grammar" in merged and not self.supports_grammar:
             raise SettingError(
@@ -221,9 +217,7 @@ class LM:
                     continue
                 raise model_error(error, self.model, address) from error
             return read_replies(response, self._price, time.perf_counter() - started)
-        raise ModelError(
-            f"model {self.model!r} was lost twice"
-        )  # pragma: no cover - the loop returns or raises
+        raise ModelError(f"model {self.model!r} was lost twice")  # pragma: no cover - the loop returns or raises
 
     async def _asend(self, question: Question, sample_index: int, n: int) -> list[Reply]:
         started = time.perf_counter()
@@ -238,9 +232,7 @@ class LM:
                     continue
                 raise model_error(error, self.model, address) from error
             return read_replies(response, self._price, time.perf_counter() - started)
-        raise ModelError(
-            f"model {self.model!r} was lost twice"
-        )  # pragma: no cover - the loop returns or raises
+        raise ModelError(f"model {self.model!r} was lost twice")  # pragma: no cover - the loop returns or raises
 
     def _request(self, question: Question, sample_index: int, n: int) -> dict[str, Any]:
         options: dict[str, Any] = dict(question.options)

@@ -15,9 +15,7 @@ _SDK_FIELDS = frozenset(
 )
 
 
-def build_request(
-    model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
-) -> dict[str, Any]:
+def build_request(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for the SDK's `chat.completions.create`.
 
     `json_schema` becomes a strict `response_format`; `grammar` and every field that the SDK does not know go
@@ -50,8 +48,7 @@ def read_replies(response: Any, price: Price | None, latency_s: float) -> list[R
     choices = getattr(response, "choices", None)
     if not choices:
         raise ModelError(
-            f"expected a chat completion with choices from the server, got {_shorten(response)}; is its "
-            "address right?"
+            f"expected a chat completion with choices from the server, got {_shorten(response)}; is its address right?"
         )
     usage = _read_usage(getattr(response, "usage", None), price)
     replies = []
@@ -62,9 +59,7 @@ def read_replies(response: Any, price: Price | None, latency_s: float) -> list[R
         text = getattr(message, "content", None) or ""
         share = usage if position == 0 else NO_USAGE
         model = getattr(response, "model", None) or ""
-        replies.append(
-            Reply(text, share, model, getattr(choice, "finish_reason", None), latency_s, raw=response)
-        )
+        replies.append(Reply(text, share, model, getattr(choice, "finish_reason", None), latency_s, raw=response))
     return replies
 
 

@@ -115,9 +115,7 @@ def model_error(error: Exception, model: str | None, address: Address) -> Except
             f"expected {place} to accept the API key, got: {error.message}; set OPENAI_API_KEY or api_key=..."
         )
     if isinstance(error, openai.NotFoundError):
-        return ModelUnavailable(
-            f"expected {place} to exist, got: {error.message}; check the model's name and base_url"
-        )
+        return ModelUnavailable(f"expected {place} to exist, got: {error.message}; check the model's name and base_url")
     if isinstance(error, openai.APIStatusError):
         return ModelError(f"expected a reply from {place}, got status {error.status_code}: {error.message}")
     if isinstance(error, openai.OpenAIError | ValueError):

@@ -49,13 +49,9 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
     if hasattr(model, "chat") and hasattr(getattr(model.chat, "completions", None), "create"):
         return _from_client(model, name, profile)
     if callable(model) and hasattr(model, "forward") and hasattr(model, "history"):
-        return AdaptedLM(
-            _name_of(model, name), _HistoryModel(model).ask, _HistoryModel(model).aask, profile=profile
-        )
+        return AdaptedLM(_name_of(model, name), _HistoryModel(model).ask, _HistoryModel(model).aask, profile=profile)
     if hasattr(model, "invoke"):
-        return AdaptedLM(
-            _name_of(model, name), _InvokedModel(model).ask, _InvokedModel(model).aask, profile=profile
-        )
+        return AdaptedLM(_name_of(model, name), _InvokedModel(model).ask, _InvokedModel(model).aask, profile=profile)
     if callable(model) and not isinstance(model, type):
         return AdaptedLM(_name_of(model, name), _Function(model).ask, None, profile=profile)
     raise AdapterError(
@@ -100,9 +96,7 @@ class AdaptedLM:
             raise SettingError(f"expected n >= 1 replies, got n={n!r}")
         known = {key: value for key, value in options.items() if value is not None}
         if "grammar" in known:
-            raise SettingError(
-                f"expected options that model {self.model!r} can take, got grammar=...; use LM('local')"
-            )
+            raise SettingError(f"expected options that model {self.model!r} can take, got grammar=...; use LM('local')")
         return Question(role, self.model, read_messages(messages), known, sample_index)
 
 
@@ -136,8 +130,7 @@ class _HistoryModel:
             raise AdapterError(f"expected a list of outputs from model {self._model!r}, got {outputs!r}")
         entry = self._entry(outputs)
         texts = [
-            str(output.get("text") or "") if isinstance(output, Mapping) else str(output or "")
-            for output in outputs
+            str(output.get("text") or "") if isinstance(output, Mapping) else str(output or "") for output in outputs
         ]
         usage, reasons = _entry_usage(entry), _entry_reasons(entry, len(texts))
         model = str(entry.get("response_model") or getattr(self._model, "model", ""))
@@ -170,10 +163,7 @@ class _InvokedModel:
         self._model = model
 
     def ask(self, question: Question, n: int) -> list[Reply]:
-        return [
-            self._read(*_timed(lambda: self._model.invoke(_plain(question), **question.options)))
-            for _ in range(n)
-        ]
+        return [self._read(*_timed(lambda: self._model.invoke(_plain(question), **question.options))) for _ in range(n)]
 
     async def aask(self, question: Question, n: int) -> list[Reply]:
         replies = []
@@ -184,9 +174,7 @@ class _InvokedModel:
         return replies
 
     def _read(self, answer: Any, latency_s: float) -> Reply:
-        text = (
-            answer if isinstance(answer, str) else message_text({"content": getattr(answer, "content", None)})
-        )
+        text = answer if isinstance(answer, str) else message_text({"content": getattr(answer, "content", None)})
         counts = getattr(answer, "usage_metadata", None) or {}
         details = getattr(answer, "response_metadata", None) or {}
         usage = Usage(counts.get("input_tokens"), counts.get("output_tokens"))
@@ -209,9 +197,7 @@ class _Function:
 
     def ask(self, question: Question, n: int) -> list[Reply]:
         prompt = _plain(question) if self._takes_messages else join_messages(question.messages)
-        options = {
-            name: value for name, value in question.options.items() if self._open or name in self._names
-        }
+        options = {name: value for name, value in question.options.items() if self._open or name in self._names}
         return [self._read(*_timed(lambda: self._function(prompt, **options)), question) for _ in range(n)]
 
     def _read(self, answer: Any, latency_s: float, question: Question) -> Reply:
@@ -225,8 +211,7 @@ class _Function:
 def _from_client(client: Any, name: str | None, profile: Profile) -> AdaptedLM:
     if name is None:
         raise SettingError(
-            f"expected the name of the model that {client!r} shall be asked for; write as_lm(client, "
-            "name=...)"
+            f"expected the name of the model that {client!r} shall be asked for; write as_lm(client, name=...)"
         )
     if not inspect.iscoroutinefunction(client.chat.completions.create):
 
@@ -261,14 +246,8 @@ def _plain(question: Question) -> list[dict[str, Any]]:
 def _entry_usage(entry: Mapping[str, Any]) -> Usage:
     counts = entry.get("usage") or {}
     details = counts.get("prompt_tokens_details") or {}
-    cached = (
-        details.get("cached_tokens")
-        if isinstance(details, Mapping)
-        else getattr(details, "cached_tokens", None)
-    )
-    return Usage(
-        counts.get("prompt_tokens"), counts.get("completion_tokens"), cached, entry.get("cost") or None
-    )
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else getattr(details, "cached_tokens", None)
+    return Usage(counts.get("prompt_tokens"), counts.get("completion_tokens"), cached, entry.get("cost") or None)
 
 
 def _entry_reasons(entry: Mapping[str, Any], count: int) -> list[str | None]:
@@ -279,9 +258,7 @@ def _entry_reasons(entry: Mapping[str, Any], count: int) -> list[str | None]:
 
 def _is_for_messages(parameter: inspect.Parameter) -> bool:
     annotation = str(parameter.annotation).lower()
-    return parameter.name in _MESSAGE_NAMES or any(
-        word in annotation for word in ("list", "sequence", "messages")
-    )
+    return parameter.name in _MESSAGE_NAMES or any(word in annotation for word in ("list", "sequence", "messages"))
 
 
 def _name_of(model: Any, name: str | None) -> str:

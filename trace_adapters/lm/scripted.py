@@ -57,8 +57,7 @@ class ScriptedLM:
     ) -> None:
         if isinstance(script, str):
             raise SettingError(
-                f"expected a list of replies or a function of the messages, got the text {script!r}; write "
-                f"[{script!r}]"
+                f"expected a list of replies or a function of the messages, got the text {script!r}; write [{script!r}]"
             )
         self.model = model
         self.profile: Profile = profile
@@ -100,9 +99,7 @@ class ScriptedLM:
         if isinstance(reply, Reply):
             return reply
         if not isinstance(reply, str):
-            raise SettingError(
-                f"expected a scripted reply to be a text, a Reply or an exception, got {reply!r}"
-            )
+            raise SettingError(f"expected a scripted reply to be a text, a Reply or an exception, got {reply!r}")
         usage = Usage(count_tokens(call.prompt) if position == 0 else 0, count_tokens(reply), 0, 0.0)
         return Reply(reply, usage, self.model, "stop", time.perf_counter() - started)
 

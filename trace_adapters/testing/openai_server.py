@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request that the server got."""
+    """One request that the server got; the names of its headers in lower case."""
 
     path: str
     body: dict[str, Any]
@@ -140,7 +140,8 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if not self._is_allowed():
                 return
-            request = ChatRequest(self.path, json.loads(raw or b"{}"), dict(self.headers.items()))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = ChatRequest(self.path, json.loads(raw or b"{}"), headers)
             answer = server.answer(request)
             if isinstance(answer, Hangup):
                 self.close_connection = True
@@ -168,7 +169,11 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
             self._send(failure.status, json.dumps(body), headers=wait)
 
         def _send(
-            self, status: int, text: str, content_type: str = "application/json", headers: Mapping[str, str] | None = None
+            self,
+            status: int,
+            text: str,
+            content_type: str = "application/json",
+            headers: Mapping[str, str] | None = None,
         ) -> None:
             data = text.encode()
             try:
@@ -194,7 +199,11 @@ def _completion_body(completion: Completion, request: ChatRequest, model: str) -
         "created": int(time.time()),
         "model": model,
         "choices": [
-            {"index": place, "finish_reason": completion.finish_reason, "message": {"role": "assistant", "content": text}}
+            {
+                "index": place,
+                "finish_reason": completion.finish_reason,
+                "message": {"role": "assistant", "content": text},
+            }
             for place, text in enumerate(choices)
         ],
     }
