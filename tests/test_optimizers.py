@@ -210,6 +210,9 @@ def test_the_whole_prompt_keeps_to_the_budget(limit: int, count: Parameter) -> N
     optimizer.suggest(runs)
     assert sum(count_tokens(str(m["content"])) for m in lm.calls[0].messages) <= limit
     assert "Stay whole. " * 9 in prompt_of(lm)
+    past = prompt_of(lm).partition("# Past attempts")[2]
+    assert count_tokens(past) <= limit / 4
+    assert bool(past) == (limit > 2_000)
 
 
 def test_step_follows_the_article(template: Parameter, count: Parameter) -> None:

@@ -190,8 +190,6 @@ def _read_code(raw: str, _: Parameter, current: Any) -> str:
     blocks = list(_BLOCK.finditer(raw.strip() + "\n"))
     text = blocks[0].group(2) if len(blocks) == 1 else unfence(raw)
     text = textwrap.dedent(text.strip("\n").rstrip()).strip("\n")
-    if text.strip().lower() in ("", "none", "null"):
-        raise ParameterError(f"Expected the whole source of a function, got {raw.strip()!r}.")
     return text + "\n" if isinstance(current, str) and current.endswith("\n") else text
 
 
