@@ -55,7 +55,7 @@ def test_sdk_repeats_after_429_and_500():
 def test_no_retry_beyond_max_retries():
     """A call fails with the server's words when the retries are used up."""
     with OpenAIServer(lambda request: Failure(500, "on fire", retry_after_s=0.01)) as server:
-        with pytest.raises(ModelError, match="500.*on fire"):
+        with pytest.raises(ModelError, match=r"500.*on fire"):
             _lm(server, max_retries=1)("x")
         assert len(server.requests) == 2
 
@@ -77,9 +77,8 @@ def test_no_retry_beyond_max_retries():
 )
 def test_failures_are_model_errors(answer, error, words):
     """Whatever the server does wrong, one of our errors says it."""
-    with OpenAIServer([answer]) as server:
-        with pytest.raises(ModelError, match=words) as caught:
-            _lm(server, max_retries=0, timeout_s=0.3)("x")
+    with OpenAIServer([answer]) as server, pytest.raises(ModelError, match=words) as caught:
+        _lm(server, max_retries=0, timeout_s=0.3)("x")
     assert type(caught.value) is error
 
 
@@ -235,7 +234,7 @@ def test_failed_calls_are_not_cached(tmp_path):
         with pytest.raises(ModelError):
             lm("x")
         assert lm("x")[0].text == "ok"
-        other = pickle.loads(pickle.dumps(lm))  # noqa: S301
+        other = pickle.loads(pickle.dumps(lm))
         assert other("x")[0].cached
         other.close()
     cache.close()

@@ -202,9 +202,9 @@ def test_a_server_that_does_not_start_shows_its_log(weights, house, tmp_path):
 def test_absent_weights_name_the_command(tmp_path, monkeypatch):
     """Nothing is fetched unasked; the message is the command to type."""
     monkeypatch.setenv("TRACE_ADAPTERS_HOME", str(tmp_path))
-    with pytest.raises(ModelUnavailable, match="trace-adapters models fetch qwen2.5-coder-1.5b$"):
+    with pytest.raises(ModelUnavailable, match=r"trace-adapters models fetch qwen2\.5-coder-1.5b$"):
         LM("local")("Hi")
-    with pytest.raises(ModelUnavailable, match="trace-adapters models fetch smollm2-135m$"):
+    with pytest.raises(ModelUnavailable, match=r"trace-adapters models fetch smollm2-135m$"):
         LM("local:smollm2-135m").check()
     assert home() == tmp_path
     assert not (tmp_path / "servers").exists()

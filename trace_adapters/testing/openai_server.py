@@ -131,12 +131,12 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+        def do_GET(self) -> None:
             if self._is_allowed():
                 models = {"object": "list", "data": [{"id": server.model, "object": "model"}]}
                 self._send(200, json.dumps(models))
 
-        def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
+        def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if not self._is_allowed():
                 return
@@ -154,7 +154,7 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(completion.delay_s)
                 self._send(200, json.dumps(_completion_body(completion, request, server.model)))
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+        def log_message(self, format: str, *args: Any) -> None:
             """Say nothing on stderr."""
 
         def _is_allowed(self) -> bool:
