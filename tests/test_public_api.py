@@ -55,6 +55,7 @@ FACES = {
         "wrap",
     ],
     "trace_adapters.extend": [
+        "AdaptedLM",
         "CallRecord",
         "CodeSpec",
         "EvaluationRecord",

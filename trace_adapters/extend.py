@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         count_tokens as count_tokens,
         record_calls as record_calls,
     )
+    from trace_adapters.lm.convert import AdaptedLM as AdaptedLM
     from trace_adapters.lm.ledger import Question as Question, report as report
     from trace_adapters.nodes import (
         FailedCall as FailedCall,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from trace_adapters.traces import backward as backward
 
 _HOMES = {
+    "AdaptedLM": "trace_adapters.lm.convert",
     "CallRecord": "trace_adapters.lm",
     "CodeSpec": "trace_adapters.source_checks",
     "EvaluationRecord": "trace_adapters.study",

@@ -1,12 +1,15 @@
-"""A `trace_adapters` model as a `dspy.LM`."""
+"""Language models across the border: ours as a `dspy.LM`, a `dspy.LM` as an optimizer's."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import dspy
 
 from trace_adapters import SettingError
+from trace_adapters.extend import AdaptedLM, Question, Reply, Usage
+from trace_adapters_dspy import shims
 
 
 class _Holder:
@@ -38,3 +41,42 @@ def dspy_lm(lm: Any, **options: Any) -> Any:
     found = dspy.LM(f"openai/{lm.model}", api_base=lm.base_url, api_key=lm.api_key or "none", **options)
     found.trace_adapters_lm = _Holder(lm)
     return found
+
+
+def optimizer_model(lm: Any) -> Any:
+    """A `dspy.LM` as a model that optimizers can ask; anything else as it is, for `ta.as_lm`."""
+    if not shims.has_requests(lm):
+        return lm
+
+    def ask(question: Question, n: int) -> list[Reply]:
+        request = shims.typed_request(lm, question.messages, question.options)
+        replies = []
+        for index in range(question.sample_index, question.sample_index + n):
+            started = time.perf_counter()
+            response = lm(request, **_sample(index))
+            replies.append(_reply(lm, response, time.perf_counter() - started))
+        return replies
+
+    async def aask(question: Question, n: int) -> list[Reply]:
+        request = shims.typed_request(lm, question.messages, question.options)
+        replies = []
+        for index in range(question.sample_index, question.sample_index + n):
+            started = time.perf_counter()
+            response = await lm.acall(request, **_sample(index))
+            replies.append(_reply(lm, response, time.perf_counter() - started))
+        return replies
+
+    return AdaptedLM(lm.model, ask, aask)
+
+
+def _sample(index: int) -> dict[str, int]:
+    return {"rollout_id": index} if index else {}  # else DSPy's cache returns the first sample again
+
+
+def _reply(lm: Any, response: Any, latency_s: float) -> Reply:
+    entry = shims.find_history_entry(lm, response) or {}
+    cached = shims.was_cached(lm, entry)
+    cost = entry.get("cost")
+    usage = Usage(0, 0, 0, 0.0) if cached else Usage(**shims.read_usage(entry), cost_usd=cost)
+    reason = getattr(response, "finish_reason", None)
+    return Reply(response.text or "", usage, str(response.model), reason, latency_s, cached, response)

@@ -328,7 +328,7 @@ def _options(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _replies(model: str, outputs: Any, entry: Mapping[str, Any], latency_s: float, cached: bool) -> list[Reply]:
     if not isinstance(outputs, Sequence) or isinstance(outputs, str):
-        outputs = [] if outputs is None else [outputs]
+        outputs = [] if outputs is None else [outputs]  # a typed call returns one response
     replies = []
     for number, output in enumerate(outputs):
         text = output.get("text") if isinstance(output, Mapping) else getattr(output, "text", output)

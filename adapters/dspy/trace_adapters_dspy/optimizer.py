@@ -13,6 +13,7 @@ from dspy.teleprompt import Teleprompter
 import trace_adapters as ta
 from trace_adapters.extend import count_tokens
 from trace_adapters_dspy import attach
+from trace_adapters_dspy.models import optimizer_model
 from trace_adapters_dspy.target import DspyTarget, read_inputs
 
 _STORE = "sqlite:///study.db"
@@ -179,7 +180,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
                 self.metric,
                 valset=None if valset is None else list(valset),
                 optimizer=self.optimizer,
-                lm=dspy.settings.lm if self.lm is None else self.lm,
+                lm=optimizer_model(dspy.settings.lm if self.lm is None else self.lm),
                 store=store,
                 study=self.study or _free_name(store, type(student).__name__),
                 resume=self.resume,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,11 +17,13 @@ __all__ = [
     "active_call_id",
     "context_overrides",
     "find_history_entry",
+    "has_requests",
     "is_language_model",
     "is_model_failure",
     "raw_reply",
     "read_usage",
     "set_active_call_id",
+    "typed_request",
     "was_cached",
 ]
 
@@ -31,6 +33,23 @@ try:
 except ModuleNotFoundError:
     _callbacks = importlib.import_module("dspy.utils.callback")
 _ACTIVE_CALL_ID: ContextVar[str | None] = _callbacks.ACTIVE_CALL_ID
+
+try:
+    _lm15: Any = importlib.import_module("dspy.lm15")
+except ModuleNotFoundError:
+    _lm15 = None
+_GENERATION = (
+    "frequency_penalty",
+    "max_completion_tokens",
+    "max_tokens",
+    "presence_penalty",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "temperature",
+    "top_p",
+)
 
 # Candidates can cause these: too long a prompt, a reply that cannot be read.
 _NOT_THE_SERVER = (
@@ -108,9 +127,27 @@ def raw_reply(error: BaseException) -> str | None:
 def find_history_entry(lm: Any, outputs: Any) -> Mapping[str, Any] | None:
     """The history entry of the call that returned `outputs`; None if history is off."""
     for entry in reversed(list(getattr(lm, "history", ()))[-100:]):
-        if isinstance(entry, Mapping) and entry.get("outputs") is outputs:
+        # typed calls return the response itself (since 3.4), others the list of outputs
+        if isinstance(entry, Mapping) and (entry.get("outputs") is outputs or entry.get("response") is outputs):
             return entry
     return None
+
+
+def has_requests(lm: Any) -> bool:
+    """Whether a model takes typed requests (since 3.4); message dictionaries go away in 3.5."""
+    return _lm15 is not None and isinstance(lm, dspy.LM)
+
+
+def typed_request(lm: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Any:
+    """A typed request with the model's own generation options, under those given."""
+    chosen = {**lm.kwargs, **options}
+    schema = chosen.pop("json_schema", None)
+    if schema is not None:
+        described = {"name": "reply", "schema": schema, "strict": True}
+        chosen["response_format"] = {"type": "json_schema", "json_schema": described}
+    known = {name: value for name, value in chosen.items() if name in _GENERATION and value is not None}
+    body = {"model": lm.model, "messages": [dict(message) for message in messages], **known}
+    return _lm15.request_from_openai_chat(body)
 
 
 def read_usage(entry: Mapping[str, Any]) -> dict[str, int | None]:

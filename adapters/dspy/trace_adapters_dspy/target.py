@@ -194,9 +194,14 @@ def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(program.acall(**inputs))
-    context = copy_context()
+    overrides = shims.context_overrides()
+
+    def run() -> Any:
+        with dspy.context(**overrides):
+            return asyncio.run(program.acall(**inputs))
+
     with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
-        return pool.submit(context.run, asyncio.run, program.acall(**inputs)).result()
+        return pool.submit(copy_context().run, run).result()
 
 
 class _Metric:

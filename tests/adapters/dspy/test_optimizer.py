@@ -208,3 +208,6 @@ def test_dspys_own_model_can_be_the_optimizers(tmp_path: Path, lm: Any, scripted
     best = optimizer(tmp_path, lm=proposer).compile(QA(), trainset=examples(0, 4))
     assert best.extract.source == GOOD
     assert any("IndexError" in prompt for prompt in proposer.script.prompts)
+    with ta.Store.open(best.detailed_results.store) as store:
+        totals = {total.role: total for total in store.load_study(best.detailed_results.study).totals()}
+    assert totals["optimizer"].tokens_in == 10 * len(proposer.script.prompts)
