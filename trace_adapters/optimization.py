@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,8 +101,8 @@ def optimize(
             not worse on `valset`.
         lm: The model that proposes: a name for `ta.LM`, a model, a client of a framework, or a callable.
         store: Where trials, proposals, judgements and model calls are written as they happen.
-        study: Name in the store; default the program's class and a number.
-        resume: Go on with that study; what is recorded is not run again.
+        study: Name in the store; default the program's class and the first free number.
+        resume: Go on with that study, or begin it if it is not there; what is recorded is not run again.
         budget: Hard limits; a number means metric calls. Default 50 metric calls for every validation example,
             at least 200.
         seed: The same seed with the same replies gives the same trials, whatever the number of workers.
@@ -128,6 +129,8 @@ def optimize(
     """
     if search != "greedy":
         raise SettingError(f"search is 'greedy' in this version, got {search!r}.")
+    if resume and study is None:
+        raise SettingError("resume=True needs the name of the study to go on with: study='...'.")
     target = wrap(program)
     train, validation = (
         _examples(trainset, "trainset"),
@@ -158,7 +161,8 @@ def optimize(
         "examples": _digest(target, train, validation),
     }
     opened = store if isinstance(store, Store) else Store.open(store)
-    with _open_study(opened, study or type(target.program).__name__, resume, seed, config, parameters, base) as kept:
+    name = study or _free_name(opened, type(target.program).__name__)
+    with _open_study(opened, name, resume, seed, config, parameters, base) as kept:
         tokens, usd = _spent(kept)
         meter = Meter(limits, tokens=tokens, usd=usd)
         shown = Progress(kept.name, meter, enabled=progress)
@@ -230,6 +234,11 @@ def _open_study(
         _require_same_run(kept, seed, config, base)
         kept.lock(f"{socket.gethostname()}:{os.getpid()}")
         yield kept
+
+
+def _free_name(store: Store, stem: str) -> str:
+    taken = {info.name for info in store.studies()}
+    return next(name for number in itertools.count(1) if (name := f"{stem}-{number}") not in taken)
 
 
 def _require_same_run(kept: Study, seed: int, config: Mapping[str, Any], base: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ class Progress:
                 self._live.update(self._line())
             text = self._news(kind, facts)
             if text:
-                self._console.print(Text(text))
+                self._console.print(Text(text), soft_wrap=True)
 
     def _count(self, kind: str, facts: Mapping[str, Any]) -> None:
         if kind == "judged":

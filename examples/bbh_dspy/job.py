@@ -38,5 +38,6 @@ def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", see
         "testset": split.test,
         "metric": exact_match,
         "objective": OBJECTIVE,
+        "save": lambda program, directory: program.save(str(directory / "program.json")),
         "facts": {"task": split.task, "majority": split.majority, "answers": split.answer_type},
     }

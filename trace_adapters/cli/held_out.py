@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trace_adapters.cli.jobs import Job
@@ -14,21 +15,37 @@ from trace_adapters.search.budget import Budget, Meter
 from trace_adapters.targets import wrap
 
 TEST = "test"
+_Z = 1.959964  # of a 95 % interval
 
 
-def judge_held_out(job: Job, result: Result, *, workers: int, progress: bool) -> tuple[float, float]:
-    """The mean scores on the test examples before and after; recorded in the study, so never run twice."""
+def judge_held_out(job: Job, result: Result, *, workers: int, progress: bool) -> tuple[list[float], list[float]]:
+    """The scores on the test examples before and after; recorded in the study, so never run twice."""
     kept = result.study
     base = kept.candidate(kept.base_key)
     meter = Meter(Budget(metric_calls=2 * len(job.testset)))
     with Progress(f"{kept.name}, held out", meter, enabled=progress) as shown, threads(workers) as pool:
         judge = Evaluator(wrap(job.program), {TEST: job.testset}, job.metric, kept, meter, pool, shown.tell)
         with record_calls(kept.record_call):
-            before = _mean(judge, base, len(job.testset))
+            before = _scores(judge, base, len(job.testset))
             same = kept.add_candidate(result.best.candidate) == kept.base_key
-            return before, before if same else _mean(judge, result.best.candidate, len(job.testset))
+            return before, before if same else _scores(judge, result.best.candidate, len(job.testset))
 
 
-def _mean(judge: Evaluator, values: Mapping[str, Any], size: int) -> float:
-    judgements = judge([(values, TEST, position) for position in range(size)])
-    return sum(judgement.score for judgement in judgements) / size
+def mean(scores: Sequence[float]) -> float:
+    """The mean; 0 for none."""
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+def interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of Wilson (1927) of a share of right answers; None for scores that are not 0 or 1."""
+    n = len(scores)
+    if not n or any(score not in (0.0, 1.0) for score in scores):
+        return None
+    share = mean(scores)
+    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def _scores(judge: Evaluator, values: Mapping[str, Any], size: int) -> list[float]:
+    return [judgement.score for judgement in judge([(values, TEST, position) for position in range(size)])]

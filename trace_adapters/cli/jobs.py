@@ -27,6 +27,7 @@ class Job:
         lm: The model that proposes, unless one is named on the command line.
         objective: What to achieve, in words, for the optimizer.
         facts: What the report should say beside the scores, for instance the task or a majority class.
+        save: `save(program, directory)` keeps the learned program the framework's own way, beside the exported files.
     """
 
     program: Any
@@ -37,6 +38,7 @@ class Job:
     lm: Any = None
     objective: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    save: Callable[[Any, Path], Any] | None = None
 
 
 def find_factory(target: str) -> Callable[..., Any]:

@@ -17,6 +17,8 @@ and returns a mapping, or an object with attributes, of
     testset                       held-out examples: judged before and after, and never chosen by
     lm                            a model of another kind, for the optimizer
     objective                     what to achieve, in words
+    facts                         what the report should say beside the scores, e.g. {"task": …, "majority": …}
+    save                          save(program, directory): keep the learned program the framework's own way
     facts                         a mapping of what the report should say beside the scores
 
 For example:
@@ -28,6 +30,7 @@ For example:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,9 +39,9 @@ import typer
 
 from trace_adapters.cli.held_out import judge_held_out
 from trace_adapters.cli.jobs import Job, accepts, build_job, find_factory
-from trace_adapters.cli.printing import Page, number
+from trace_adapters.cli.outcome import show_outcome, write_outcome
+from trace_adapters.cli.printing import Page
 from trace_adapters.cli.stores import StoreOption, store_address
-from trace_adapters.cli.studies import show_totals
 from trace_adapters.errors import SettingError
 from trace_adapters.lm import LM
 from trace_adapters.optimization import Result, optimize as run
@@ -69,9 +72,15 @@ def optimize(
     wall: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds at most.")] = None,
     workers: Annotated[int, typer.Option(help="Runs of the program side by side.")] = 1,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the best candidate as files.")] = None,
+    result_file: Annotated[
+        Path | None, typer.Option("--result", metavar="FILE", help="Write scores, calls and tokens as JSON.")
+    ] = None,
+    minibatch: Annotated[int, typer.Option(help="Training examples that a step looks at.")] = 4,
+    max_steps: Annotated[int | None, typer.Option(help="Steps at most.")] = None,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far it is.")] = True,
 ) -> None:
     """Optimize a program. Ctrl-C ends it with the best so far; --resume goes on."""
+    started = time.monotonic()
     budget = _budget(metric_calls=metric_calls, tokens=tokens, usd=usd, wall_s=wall)
     optimizers = [name.strip() for name in optimizer.split(",") if name.strip()]
     factory = find_factory(target)
@@ -92,9 +101,21 @@ def optimize(
         budget=budget,
         seed=seed,
         workers=workers,
+        minibatch_size=minibatch,
+        max_steps=max_steps,
         progress=progress,
     )
-    _report(result, job, store_address(store), workers=workers, progress=progress, export=export)
+    _finish(
+        result,
+        job,
+        store=store_address(store),
+        models=(model, optimizer_model),
+        workers=workers,
+        progress=progress,
+        export=export,
+        result_file=result_file,
+        started=started,
+    )
 
 
 def _budget(**limits: float | None) -> Budget | None:
@@ -126,22 +147,40 @@ def _model(name: str | None, base_url: str | None) -> LM | None:
     return lm
 
 
-def _report(result: Result, job: Job, store: str, *, workers: int, progress: bool, export: Path | None) -> None:
-    kept, page = result.study, Page()
+def _finish(
+    result: Result,
+    job: Job,
+    *,
+    store: str,
+    models: tuple[str | None, str | None],
+    workers: int,
+    progress: bool,
+    export: Path | None,
+    result_file: Path | None,
+    started: float,
+) -> None:
     interrupted = result.stopped == "interrupted"
-    page.heading(f"Study {kept.name!r} in {store}")
-    for name, fact in job.facts.items():
-        page.line(f"{name}: {number(fact) if isinstance(fact, float) else fact}")
-    page.line(f"stopped: {result.stopped}")
-    page.line(f"validation score: before {number(result.base_score)}, best {number(result.best.score)}")
-    if job.testset and not interrupted:
-        scores = judge_held_out(job, result, workers=workers, progress=progress)
-        page.line(f"held out ({len(job.testset)} examples): before {number(scores[0])}, after {number(scores[1])}")
-    page.heading("Model calls")
-    show_totals(page, kept.totals())
+    held_out = job.testset and not interrupted
+    scores = judge_held_out(job, result, workers=workers, progress=progress) if held_out else None
+    page = Page()
+    show_outcome(page, result, job, store, scores)
     if export is not None:
-        key = kept.add_candidate(result.best.candidate)
-        page.line(f"\nwrote {kept.export(export, key)}")
+        page.line(f"\nwrote {result.study.export(export, result.study.add_candidate(result.best.candidate))}")
+        if job.save is not None:
+            job.save(result.program, export)
+    if result_file is not None:
+        write_outcome(
+            result_file,
+            result,
+            job,
+            scores=scores,
+            store=store,
+            model=models[0],
+            optimizer_model=models[1],
+            export=export,
+            wall_s=time.monotonic() - started,
+        )
+        page.line(f"wrote {result_file}")
     if interrupted:
-        page.line(f"\ninterrupted: the same command with --resume --study {kept.name} goes on")
+        page.line(f"\ninterrupted: the same command with --resume --study {result.study.name} goes on")
         raise typer.Exit(INTERRUPTED)
