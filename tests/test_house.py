@@ -61,9 +61,7 @@ def test_every_adapter_is_registered() -> None:
 
 def test_entry_points_name_what_can_be_imported() -> None:
     found = [
-        point
-        for point in entry_points(group="trace_adapters")
-        if point.dist and point.dist.name == "trace-adapters"
+        point for point in entry_points(group="trace_adapters") if point.dist and point.dist.name == "trace-adapters"
     ]
     if not found:
         pytest.skip("trace-adapters is not installed here")

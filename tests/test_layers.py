@@ -19,8 +19,12 @@ FACES = ("trace_adapters", "trace_adapters.extend")
 # The floors of the house: a room imports from the floors below it, and from the rooms in BESIDE.
 FLOORS = (
     ("errors",),
+    ("context",),
+    ("history",),
     ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_surroundings"),
-    ("learned",),
+    ("arguments", "learned", "pictures"),
+    ("streams",),
+    ("recording",),
     ("bundles", "traces", "study"),
     ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
     ("targets", "progress"),
@@ -191,9 +195,7 @@ def test_adapters_use_only_the_public_faces(package: Path) -> None:
     wrong = []
     for path in modules_below(package):
         module = dotted_name(path, package.parent)
-        for name, line in imports_of(
-            ast.parse(path.read_text(encoding="utf-8")), module, path.name == "__init__.py"
-        ):
+        for name, line in imports_of(ast.parse(path.read_text(encoding="utf-8")), module, path.name == "__init__.py"):
             if name.split(".")[0] == "trace_adapters" and imported_module(name, known) not in FACES:
                 wrong.append(f"{module}:{line} imports {name}")
     assert wrong == []
@@ -205,9 +207,7 @@ def test_adapters_know_nothing_of_each_other() -> None:
     for package in adapter_packages():
         for path in modules_below(package):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            roots = {
-                name.split(".")[0] for name, _ in imports_of(tree, dotted_name(path, package.parent), False)
-            }
+            roots = {name.split(".")[0] for name, _ in imports_of(tree, dotted_name(path, package.parent), False)}
             wrong += [f"{path.name} imports {root}" for root in roots & (names - {package.name})]
     assert wrong == []
 
