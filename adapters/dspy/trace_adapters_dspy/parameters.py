@@ -79,7 +79,8 @@ class Text(DspyParameter):  # type: ignore[misc]
         inputs = {f"field_{number}": value for number, value in enumerate(args)} | fields
         operation = Operation("format", "Fill the fields of a template.")
         with observe.calling(operation, inputs, ("template", self)) as call:
-            return call.returned(self._value.format(*args, **fields))
+            text: str = call.returned(self._value.format(*args, **fields))
+        return text
 
     def reset(self) -> None:
         """Keep the text: other optimizers reset predictors before they begin, not what was learned here."""

@@ -109,13 +109,19 @@ def is_language_model(instance: Any) -> bool:
 
 def is_model_failure(error: BaseException) -> bool:
     """Whether the model's server, its key or its address is at fault, not the program."""
-    names = [cls.__name__ for cls in type(error).__mro__]
-    if any(name in _NOT_THE_SERVER for name in names):
-        return False
-    if "LMError" in names:  # the root of model errors since 3.3
-        return True
-    packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    return bool(packages.intersection(_SERVER_PACKAGES)) and any(name in _SERVER_ERRORS for name in names)
+    cause: BaseException | None = error
+    for _ in range(10):  # adapters wrap what the client raised
+        if cause is None:
+            return False
+        names = [cls.__name__ for cls in type(cause).__mro__]
+        if any(name in _NOT_THE_SERVER for name in names):
+            return False
+        packages = {cls.__module__.partition(".")[0] for cls in type(cause).__mro__}
+        is_clients = bool(packages.intersection(_SERVER_PACKAGES)) and any(name in _SERVER_ERRORS for name in names)
+        if is_clients or "LMError" in names:  # the root of model errors since 3.3
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def raw_reply(error: BaseException) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +25,12 @@ from trace_adapters.extend import (
     call_metric,
     check_values,
     failure_feedback,
+    unwrap,
 )
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.observe import Recorder, recording, unpack
+
+logger = logging.getLogger(__name__)
 
 _KEPT_PROGRAMS = 16
 _UNUSED = ("trace", "pred_name", "pred_trace", "program_trace")  # metrics take these for strict; scoring gives None
@@ -68,7 +72,8 @@ class DspyTarget:
         self.program = program
         self._parameters = attach.parameters(program, train, include, freeze)
         self._overrides = shims.context_overrides()
-        self._programs: OrderedDict[str, Any] = OrderedDict()
+        self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
+        self._warned = False
         self._lock = threading.Lock()
 
     def parameters(self) -> dict[str, Parameter]:
@@ -92,11 +97,11 @@ class DspyTarget:
             ModelError: If a model's server, key or address is at fault.
         """
         inputs = read_inputs(example)
-        program = self._program_of(candidate)
+        program, paths = self._program_of(candidate)
         read = {
             key: Value(candidate.get(key, parameter.data), parameter) for key, parameter in self._parameters.items()
         }
-        recorder = Recorder(program, attach.paths(program), read)
+        recorder = Recorder(program, paths, read)
         error: Exception | None = None
         output: Any = None
         with recording(recorder, self._overrides):
@@ -108,7 +113,10 @@ class DspyTarget:
             raise recorder.interruption
         if error is not None and shims.is_model_failure(error):
             raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
-        return DspyRun(unpack(output), recorder.node(inputs, output, error), error, output)
+        if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
+            self._warn_unheard()
+        node = recorder.node(inputs, output, error)
+        return DspyRun(None if error is not None else unwrap(node), node, error, output)
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
         """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; `trace` is None, as in scoring.
@@ -150,13 +158,24 @@ class DspyTarget:
         )
         return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
 
-    def _program_of(self, candidate: Mapping[str, Any]) -> Any:
-        """The copy for a candidate: one serves all its examples, as in DSPy's own evaluation."""
+    def _warn_unheard(self) -> None:
+        if self._warned or not self.program.named_predictors():
+            return
+        self._warned = True
+        logger.warning(
+            "A run of %s called no predictor that could be observed. Calls from threads of your own are not seen: use "
+            "dspy.Parallel, or submit contextvars.copy_context().run.",
+            type(self.program).__name__,
+        )
+
+    def _program_of(self, candidate: Mapping[str, Any]) -> tuple[Any, dict[int | str, str]]:
+        """The copy for a candidate with its paths: one serves all its examples, as in DSPy's own evaluation."""
         key = json.dumps(dict(candidate), sort_keys=True, ensure_ascii=False)
         with self._lock:
             program = self._programs.get(key)
             if program is None:
-                program = self._programs[key] = self.with_values(candidate)
+                copied = self.with_values(candidate)
+                program = self._programs[key] = (copied, attach.paths(copied))
                 while len(self._programs) > _KEPT_PROGRAMS:
                     self._programs.popitem(last=False)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
@@ -187,11 +188,37 @@ async def test_programs_that_are_only_async_inside_a_loop(lm: Any) -> None:
 
 
 def test_the_settings_of_the_block_hold_in_other_threads(target: Any) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(target.run, {"extract": GOOD}, EXAMPLE).result()
     assert run.output == {"answer": "42"}
+
+
+def test_calls_from_threads_of_ones_own_are_missed_with_a_warning(
+    lm: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Threaded(QA):
+        def forward(self, question: str) -> Any:
+            with ThreadPoolExecutor(1) as pool:
+                found = pool.submit(self.predict, question=question, lm=lm).result()
+            return dspy.Prediction(answer=found.response)
+
+    run = tad.DspyTarget(Threaded()).run({}, EXAMPLE)
+    assert run.output == {"answer": "I say it is 42"}
+    assert "copy_context" in caplog.text
+
+
+def test_a_header_in_an_f_string_is_found(lm: Any) -> None:
+    class Headed(QA):
+        def __init__(self) -> None:
+            super().__init__()
+            self.header = tad.Text("Think step by step.")
+
+        def forward(self, question: str) -> Any:
+            return self.predict(question=f"{self.header}\n{question}")
+
+    with dspy.context(lm=lm):
+        run = tad.DspyTarget(Headed()).run({}, EXAMPLE)
+    assert {p.key for p in ta.propagate(run.node, "x").parameters} == {"header", "predict.instructions"}
 
 
 def test_examples_must_say_what_their_inputs_are(target: Any) -> None:
