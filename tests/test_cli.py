@@ -129,9 +129,12 @@ def test_the_learned_program_is_better_on_held_out_examples(
     here: Path, optimize: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a file, over a real server, to a study, a report and files."""
-    assert optimize("--export", "out", "--data", "6", "--metric-calls", "50") == 0
+    assert optimize("--export", "out", "--data", "6", "--metric-calls", "50", "--result", "runs/result.json") == 0
     out = capsys.readouterr().out
-    assert "held out (6 examples): before 0.000, after 1.000" in out
+    assert "held out (6 examples): before 0.000 (95 % interval 0.00 to 0.39), after 1.000" in out
+    written = json.loads((here / "runs" / "result.json").read_text())
+    assert (written["before"], written["after"], written["n_test"], written["task"]) == (0.0, 1.0, 6, "sums")
+    assert set(written["calls"]) == set(written["tokens"]) == {"forward", "optimizer"}
     assert "validation score: before 0.000, best 1.000" in out
     assert "task: sums\nmajority: 0.250\n" in out
     assert (here / "out" / "template.txt").read_text() == "Please, what is {q}?"
@@ -264,7 +267,7 @@ def test_ctrl_c_keeps_what_was_done_and_exits_130(here: Path) -> None:
     assert "Traceback" not in err
     with Store.open(here / "study.db") as store:
         assert store.studies()[0].state in ("new", "interrupted")
-        assert len(store.load_study("Slow").evaluations()) >= 3
+        assert len(store.load_study("Slow-1").evaluations()) >= 3
     assert {path.name for path in here.iterdir()} - {"__pycache__"} == {"sums.py", "slow.py", "study.db", "out"}
 
 

@@ -21,7 +21,7 @@ FLOORS = (
     ("errors",),
     ("context",),
     ("history",),
-    ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_surroundings"),
+    ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_definitions", "source_surroundings"),
     ("arguments", "learned", "pictures"),
     ("streams",),
     ("recording",),
@@ -34,11 +34,13 @@ FLOORS = (
 BESIDE = {
     ("code", "source_checks"),
     ("code", "source_compiling"),
+    ("code", "source_definitions"),
     ("code", "source_surroundings"),
     ("optimization", "evaluation"),
     ("sandbox", "code"),
     ("search", "optimizers"),
     ("source_compiling", "source_checks"),
+    ("source_definitions", "source_checks"),
     ("tape", "lineage"),
 }
 TOP = ("testing",)  # shipped conformance suites: may use every room
