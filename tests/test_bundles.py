@@ -45,7 +45,9 @@ def test_the_source_of_a_trainable_bundle_is_a_parameter():
 
 def test_a_failed_call_is_a_node_with_the_failing_line():
     """Feedback flows through a crash to the code that crashed."""
-    y = extract(ta.node("there are 8 fruits", name="response"))
+    with pytest.raises(ExecutionError) as caught:
+        extract(ta.node("there are 8 fruits", name="response"))
+    y = caught.value.node
     assert y.failed
     assert isinstance(y.data, IndexError)
     assert y.place is not None
@@ -69,9 +71,10 @@ def test_learned_code_runs_in_another_process():
 def test_learned_code_that_fails_shows_its_own_line():
     """The place of an error is in the source that ran."""
     with ta.using({"extract": "def extract(response):\n    x = 1\n    return [][x]\n"}):
-        y = extract("x")
-    assert isinstance(y.data, IndexError)
-    assert y.place == (3, "    return [][x]")
+        with pytest.raises(ExecutionError) as caught:
+            extract("x")
+    assert isinstance(caught.value.__cause__, IndexError)
+    assert caught.value.node.place == (3, "    return [][x]")
 
 
 def test_trust_runs_learned_code_here():
@@ -176,17 +179,29 @@ def test_any_callable_can_be_a_bundle_but_not_trainable(function):
         ta.bundle(trainable=True)(function)
 
 
-def test_catch_execution_error_off_raises():
-    """The original exception is the cause; the node is at hand."""
+def test_a_failed_call_raises_with_its_node():
+    """The original exception is the cause; the node is at hand under both names."""
+
+    @ta.bundle
+    def crash():
+        raise KeyError
+
+    with pytest.raises(ExecutionError, match="crash failed: KeyError") as caught:
+        crash()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert caught.value.node.failed
+    assert caught.value.exception_node is caught.value.node
+
+
+def test_catch_execution_error_off_lets_the_functions_own_error_through():
+    """Then nothing is recorded of the call."""
 
     @ta.bundle(catch_execution_error=False)
     def crash():
         raise KeyError
 
-    with pytest.raises(ExecutionError) as caught:
+    with pytest.raises(KeyError):
         crash()
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert caught.value.node.failed
 
 
 async def test_coroutines_are_recorded():
@@ -204,6 +219,6 @@ async def test_coroutines_are_recorded():
 
 def test_a_wrong_call_is_a_recorded_failure():
     """A TypeError of the call itself reaches the feedback like any other."""
-    y = extract("a", "b")
-    assert y.failed
-    assert isinstance(y.data, TypeError)
+    with pytest.raises(ExecutionError) as caught:
+        extract("a", "b")
+    assert isinstance(caught.value.node.data, TypeError)

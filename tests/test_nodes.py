@@ -27,7 +27,7 @@ def test_any_value_can_be_a_node():
 
 def test_a_node_in_a_string_is_an_error():
     """A node never corrupts a text silently."""
-    with pytest.raises(TypeError, match=r"Use `\.data`"):
+    with pytest.raises(TypeError, match=r"ta\.format\(template"):
         f"Hello {ta.node('world', name='who')}"
 
 

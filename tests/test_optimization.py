@@ -90,7 +90,8 @@ def test_a_crashing_program_is_repaired_and_the_input_is_untouched(tmp_path):
     assert (result.base_score, result.best.score) == (0.0, 1.0)
     assert result.best.candidate["read"] == GOOD
     assert result.program(q="2+2").data == "4"
-    assert program("2+2").failed
+    with pytest.raises(ta.ExecutionError):
+        program("2+2")
     assert result.stopped.startswith("solved")
     assert [t.accepted for t in result.study.trials()] == [True, False, True]
 

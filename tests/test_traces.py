@@ -76,7 +76,9 @@ def test_a_trace_survives_json():
         raise IndexError("list index out of range")
 
     x = ta.node("v", name="x", trainable=True)
-    graph = ta.propagate(crash(x, object), ta.Feedback(0.0, "expected 8"), info={"example_id": "3"})
+    with pytest.raises(ta.ExecutionError) as caught:
+        crash(x, object)
+    graph = ta.propagate(caught.value.node, ta.Feedback(0.0, "expected 8"), info={"example_id": "3"})
     text = graph.to_json()
     back = ta.TraceGraph.from_json(text, [x])
     assert back.to_json() == text

@@ -1,25 +1,25 @@
 """The exceptions that trace-adapters raises.
 
-    TraceAdaptersError
-    ├── ParameterError (ValueError)      a value does not fit its parameter
-    │   └── CodeError                    source that cannot be read, checked or compiled
-    ├── ExecutionError (RuntimeError)    a recorded call failed; `.node` is the failed call
-    ├── MetricError (RuntimeError)       the user's metric failed or returned no score
-    ├── DataError (ValueError)           examples or files that cannot be used
-    ├── SettingError (ValueError)        an option or a combination of options that cannot work
-    ├── AdapterError (TypeError)         no adapter, or the target cannot be adapted
-    ├── BudgetExceeded (RuntimeError)    the budget is spent; caught by the loop
-    ├── ModelError (RuntimeError)        a language model call failed
-    │   ├── ModelUnavailable             no server, no weights, no key
-    │   └── ScriptExhausted              a scripted model has no reply left
-    ├── SandboxError (RuntimeError)      code could not be run in the sandbox
-    │   ├── SandboxTimeout (TimeoutError)  it ran longer than allowed and was killed
-    │   ├── SandboxKilled                the worker died: memory, a signal, an exit
-    │   └── UntrustedCode                the code was loaded and nobody has allowed it to run
-    └── StoreError (RuntimeError)        the store cannot be opened or written
-        ├── StudyNotFound (LookupError)
-        ├── StudyExists
-        └── StoreTooNew                  written by a newer version of trace-adapters
+TraceAdaptersError
+├── ParameterError (ValueError)      a value does not fit its parameter
+│   └── CodeError                    source that cannot be read, checked or compiled
+├── ExecutionError (RuntimeError)    a recorded call failed; `.node` is the failed call
+├── MetricError (RuntimeError)       the user's metric failed or returned no score
+├── DataError (ValueError)           examples or files that cannot be used
+├── SettingError (ValueError)        an option or a combination of options that cannot work
+├── AdapterError (TypeError)         no adapter, or the target cannot be adapted
+├── BudgetExceeded (RuntimeError)    the budget is spent; caught by the loop
+├── ModelError (RuntimeError)        a language model call failed
+│   ├── ModelUnavailable             no server, no weights, no key
+│   └── ScriptExhausted              a scripted model has no reply left
+├── SandboxError (RuntimeError)      code could not be run in the sandbox
+│   ├── SandboxTimeout (TimeoutError)  it ran longer than allowed and was killed
+│   ├── SandboxKilled                the worker died: memory, a signal, an exit
+│   └── UntrustedCode                the code was loaded and nobody has allowed it to run
+└── StoreError (RuntimeError)        the store cannot be opened or written
+    ├── StudyNotFound (LookupError)
+    ├── StudyExists
+    └── StoreTooNew                  written by a newer version of trace-adapters
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ class ExecutionError(TraceAdaptersError, RuntimeError):
     def __init__(self, message: str, node: Any = None) -> None:
         super().__init__(message)
         self.node = node
+
+    @property
+    def exception_node(self) -> Any:
+        """The failed call, under the name that Trace gives it."""
+        return self.node
+
+    def __reduce__(self) -> Any:
+        return type(self), (*self.args, self.node)
 
 
 class MetricError(TraceAdaptersError, RuntimeError):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from trace_adapters import code
 from trace_adapters.errors import SettingError
 
 TRUST = ("sandbox", "in-process")
+KEPT = 256  # learned sources of one function that are kept ready in this process
 
 
 class LearnedFunction:
@@ -46,10 +50,17 @@ class LearnedFunction:
         self.source = code.read_source(function, uses=tuple(self.uses))
         self.spec = self.source.spec
         self.is_async = inspect.iscoroutinefunction(function)
+        self._functions: dict[str, Callable[..., Any]] = {}
 
     @property
     def name(self) -> str:
         return self.source.name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LearnedFunction:
+        return self  # what stands in a file does not differ between copies
+
+    def __reduce__(self) -> Any:
+        return _restore, (name_of(self.function), self.uses, self.trust, self.timeout_s)
 
     def check(self, text: Any) -> None:
         """Raise `CodeError` with the reason if `text` cannot stand in for the function."""
@@ -60,12 +71,21 @@ class LearnedFunction:
         if text == self.source.text:
             return self.function(*args, **kwargs)
         if self.trust == "in-process":
-            return code.load_function(text, self.name, self.function)(*args, **kwargs)
+            return self._loaded(text)(*args, **kwargs)
         if self.is_async:
             return self._call_in_sandbox_async(text, args, kwargs)
         from trace_adapters.sandbox import run  # a process pool that most programs never need
 
         return run(*self._request(text, args, kwargs), **self._terms(args))
+
+    def _loaded(self, text: str) -> Callable[..., Any]:
+        loaded = self._functions.get(text)
+        if loaded is None:
+            loaded = code.load_function(text, self.name, self.function)
+            if len(self._functions) >= KEPT:
+                self._functions.clear()
+            self._functions[text] = loaded
+        return loaded
 
     async def _call_in_sandbox_async(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         from trace_adapters.sandbox import arun
@@ -103,6 +123,64 @@ class LearnedFunction:
     def takes_self(self) -> bool:
         """Whether the first argument is an object whose learned methods see only its plain attributes."""
         return bool(self.source.arguments) and self.source.arguments[0] == "self"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A function of a module, by name: how a function travels in a pickle when something decorates it."""
+
+    module: str
+    path: str
+
+    def find(self) -> Any:
+        """What stands under that name now; None if nothing does."""
+        if "<" in self.path:
+            return None
+        found: Any = sys.modules.get(self.module) or import_module(self.module)
+        for part in self.path.split("."):
+            found = getattr(found, part, None)
+        return found
+
+
+def name_of(function: Any) -> Any:
+    """The name under which another process finds a function or what decorates it, else the function itself."""
+    named = Named(str(getattr(function, "__module__", "")), str(getattr(function, "__qualname__", "<>")))
+    plain = getattr(function, "function", function)
+    found = named.find() if named.module in sys.modules else None
+    return named if found is not None and getattr(found, "function", found) is plain else function
+
+
+def find_named(function: Any) -> Any:
+    """What `name_of` named."""
+    return function.find() if isinstance(function, Named) else function
+
+
+def failing_line(function: Callable[..., Any], error: BaseException) -> tuple[tuple[int, str] | None, str | None]:
+    """The line of a function, from its `def` on, at which an exception passed through it; its source."""
+    plain = getattr(inspect.unwrap(function), "__func__", function)
+    body = getattr(plain, "__code__", None)
+    number, current = None, error.__traceback__
+    while current is not None:
+        number = current.tb_lineno if current.tb_frame.f_code is body else number
+        current = current.tb_next
+    if body is None or number is None:
+        return None, None
+    try:
+        lines, first = inspect.getsourcelines(plain)
+    except (OSError, TypeError):
+        return None, None
+    start = next((n for n, line in enumerate(lines) if line.lstrip().startswith(("def ", "async def "))), 0)
+    text = textwrap.dedent("".join(lines[start:])).rstrip()
+    place, shown = number - first - start + 1, text.splitlines()
+    return ((place, shown[place - 1]) if 1 <= place <= len(shown) else None), text
+
+
+def _restore(function: Any, uses: Mapping[str, Any], trust: str, timeout_s: float) -> LearnedFunction:
+    found = find_named(function)
+    learned = getattr(found, "learned", None)
+    if isinstance(learned, LearnedFunction):
+        return learned
+    return LearnedFunction(found, uses=uses, trust=trust, timeout_s=timeout_s)
 
 
 # A learned method runs away from its object. In the worker, `self` has the object's plain attributes and,

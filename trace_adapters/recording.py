@@ -1,0 +1,307 @@
+"""A function with a record of its calls."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import update_wrapper
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from trace_adapters.arguments import ATOMS, Binder, gather, holds_nodes, own, snapshot, take, unique
+from trace_adapters.code import error_place
+from trace_adapters.context import READS, TRACING, Surroundings
+from trace_adapters.errors import CodeError, ExecutionError, SettingError
+from trace_adapters.history import NestedCall
+from trace_adapters.learned import LearnedFunction, failing_line, find_named, name_of
+from trace_adapters.nodes import FailedCall, Node, Operation, Parameter
+from trace_adapters.streams import Stream
+
+CODE_ARGUMENT = "__code"
+PARAMETERS = "_trace_adapters_parameters"  # attribute of an instance: name of its trainable method -> parameter
+_LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+_running: ContextVar[frozenset[int]] = ContextVar("trace_adapters_running", default=frozenset())
+
+Names = tuple[str, ...]
+Sources = tuple[Node, ...]
+Reads = dict[Node, None]
+
+
+class Bundle:
+    """A function that takes nodes or plain values and returns a node that remembers the call.
+
+    Made by `bundle`. A trainable method has a source of its own for every instance.
+
+    Attributes:
+        operation: Name and description shown in traces.
+        parameter: The function's source as a `Parameter` if trainable, else None.
+        catch_execution_error: Whether a failed call is recorded and raised as `ExecutionError`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        operation: Operation,
+        learned: LearnedFunction | None,
+        parameter: Parameter | None,
+        catch_execution_error: bool,
+        *,
+        passes: str = "values",
+        binds: str = "instance",
+        closed: bool = False,
+        plain_recursion: bool = False,
+    ) -> None:
+        self.function = function
+        self.operation = operation
+        self.learned = learned
+        self.parameter = parameter
+        self.catch_execution_error = catch_execution_error
+        self._passes = passes  # to the function: "values", "copies" (nodes without history) or "nodes"
+        self._binds = binds if hasattr(type(function), "__get__") else "nothing"  # partials and builtins do not bind
+        self._closed = closed
+        self._plain_recursion = plain_recursion
+        self._bound_to: Any = None
+        self._is_bound = False
+        self._place_in_class = getattr(function, "__qualname__", operation.name)
+        self._binder = Binder(function)
+        self._direct = parameter is None and passes == "values" and not plain_recursion
+        with contextlib.suppress(AttributeError, TypeError):
+            update_wrapper(self, function)
+
+    def parameters(self) -> list[Parameter]:
+        """The source of the function, if trainable."""
+        return [self.parameter] if self.parameter is not None else []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._plain_recursion and id(self.function) in _running.get():
+            return self._call(None, [own(a) for a in args], {k: own(v) for k, v in kwargs.items()})
+        if not TRACING.get():
+            return self._untraced(args, kwargs)
+        reads: Reads = {}
+        token = READS.set(reads)
+        names: Names = ()
+        sources: Sources = ()
+        try:
+            if not kwargs and self._binder.fits(len(args)):
+                names, taken = self._binder.names, [take(value) for value in args]
+                sources, values = tuple([source for source, _ in taken]), [value for _, value in taken]
+                keywords: Any = kwargs
+            else:
+                names, sources, values, keywords = self._bound_arguments(args, kwargs)
+            if self._direct:
+                result = self.function(*values, **keywords)
+            else:
+                names, sources, text = self._with_code(names, sources)
+                if self._passes != "values":
+                    values, keywords = self._passed(names, sources, args, kwargs)
+                result = self._call(text, values, keywords)
+        except Exception as error:
+            if not self.catch_execution_error:
+                raise
+            raise self._failed(error, names, sources, reads) from _origin(error)
+        finally:
+            READS.reset(token)
+        if type(result) in _LATER:
+            return self._later(result, names, sources, reads)
+        return self._done(result, names, sources, reads)
+
+    def _bound_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Names, Sources, Any, Any]:
+        bound = self._binder.bind(args, kwargs)
+        taken = {id(value): take(value) for value in [*args, *kwargs.values()]}
+        sources = tuple(taken[id(v)][0] if id(v) in taken else take(v)[0] for v in bound.values())
+        values, keywords = [taken[id(a)][1] for a in args], {k: taken[id(v)][1] for k, v in kwargs.items()}
+        return tuple(bound), sources, values, keywords
+
+    def _with_code(self, names: Names, sources: Sources) -> tuple[Names, Sources, str | None]:
+        if self.parameter is None:
+            return names, sources, None
+        value = self.parameter.read()
+        return (*names, CODE_ARGUMENT), (*sources, value), value._data
+
+    def _passed(self, names: Names, sources: Sources, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+        if self._passes == "nodes":
+            return list(args), dict(kwargs)
+        copies = [
+            Node(snapshot(s._data), None if n == CODE_ARGUMENT else n) for n, s in zip(names, sources, strict=True)
+        ]
+        given = dict(zip(names, copies, strict=True))
+        return copies[: len(args)], {name: given.get(name, value) for name, value in kwargs.items()}
+
+    def _call(self, text: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if self._is_bound:
+            args = [self._bound_to, *args]
+        token = _running.set(_running.get() | {id(self.function)}) if self._plain_recursion else None
+        try:
+            if text is None or self.learned is None:
+                return self.function(*args, **kwargs)
+            return self.learned.call(text, args, kwargs)
+        finally:
+            if token is not None:
+                _running.reset(token)
+
+    def _untraced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            if self._direct:
+                result = self.function(
+                    *[a if type(a) in ATOMS else own(a) for a in args], **{k: own(v) for k, v in kwargs.items()}
+                )
+            else:
+                text = self.parameter.read()._data if self.parameter is not None else None
+                as_nodes = self._passes != "values"
+                values = [a if as_nodes else own(a) for a in args]
+                result = self._call(text, values, {k: v if as_nodes else own(v) for k, v in kwargs.items()})
+        except Exception as error:
+            if not self.catch_execution_error:
+                raise
+            raise self._failed(error, (), (), {}) from _origin(error)
+        if type(result) in ATOMS:
+            return Node(result)
+        return self._later(result, (), (), {}) if type(result) in _LATER else Node(own(result))
+
+    def _later(self, result: Any, names: Names, sources: Sources, reads: Reads) -> Any:
+        if isinstance(result, CoroutineType):
+            return self._record_coroutine(result, names, sources, reads, Surroundings(reads))
+        traced = TRACING.get()
+        return Stream(
+            result,
+            self.operation if traced else None,
+            reads=reads,
+            finish=lambda found: self._with_reads(names, sources, found) if traced else ((), ()),
+            fail=lambda error, found: self._failed(error, names, sources, found)
+            if self.catch_execution_error
+            else error,
+        )
+
+    async def _record_coroutine(
+        self, coroutine: Any, names: Names, sources: Sources, reads: Reads, surroundings: Surroundings
+    ) -> Any:
+        try:
+            with surroundings.restored():
+                result = await coroutine
+        except Exception as error:
+            if not self.catch_execution_error:
+                raise
+            raise self._failed(error, names, sources, reads) from _origin(error)
+        return self._done(result, names, sources, reads) if names or sources or reads or TRACING.get() else Node(result)
+
+    def _done(self, result: Any, names: Names, sources: Sources, reads: Reads) -> Node:
+        if not reads and type(result) in ATOMS:
+            return Node(result, None, "", self.operation, names, sources)
+        inner = None
+        if isinstance(result, Node):
+            inner = result.read()
+            result = inner._data
+        elif type(result) not in ATOMS and holds_nodes(result):
+            inner = gather(result)
+            result = snapshot(inner._data)
+        if inner is not None and inner._led:
+            names, sources = (*names, "returned"), (*sources, inner)
+        names, sources = self._with_reads(names, sources, reads)
+        if inner is not None and self._passes == "copies":
+            return NestedCall.around(inner, result, None, "", self.operation, names, sources)
+        return Node(result, None, "", self.operation, names, sources)
+
+    def _with_reads(self, names: Names, sources: Sources, reads: Reads) -> tuple[Names, Sources]:
+        """Closed-over nodes that the call read are inputs too."""
+        known = set(sources)
+        extra = [node for node in reads if node not in known]
+        if not extra:
+            return names, sources
+        if self._closed:
+            raise SettingError(
+                f"{self.operation.name} read {', '.join(repr(node.name) for node in extra)}, which it was not given. "
+                "Make them arguments, or leave out allow_external_dependencies=False."
+            )
+        return unique([*names, *(node.name for node in extra)]), (*sources, *extra)
+
+    def _failed(self, error: Exception, names: Names, sources: Sources, reads: Reads) -> ExecutionError:
+        source = self.learned.source if self.learned is not None else None
+        place, text = error_place(error, source), source.text if source is not None else None
+        if self.learned is not None and names and names[-1:] == (CODE_ARGUMENT,):
+            text = sources[-1]._data
+        if source is None:
+            place, text = failing_line(self.function, error)
+        if isinstance(error, ExecutionError) and error.node is not None:
+            names, sources = (*names, "raised"), (*sources, error.node)
+            error = error.node._data
+        names, sources = self._with_reads(names, sources, reads) if not self._closed else (names, sources)
+        failed = FailedCall(error, None, "", self.operation, names, sources, place=place, source_text=text)
+        return failed.as_error()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._place_in_class = f"{owner.__qualname__}.{name}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Bundle:
+        if self._is_bound or self._binds == "nothing":
+            return self
+        if self._binds == "class":
+            return self._bound(owner if owner is not None else type(instance), self.parameter)
+        if instance is None:
+            return self
+        if self.parameter is None or isinstance(instance, type):
+            return self._bound(instance, self.parameter)
+        return self._bound(instance, self._parameter_of(instance))
+
+    def _bound(self, instance: Any, parameter: Parameter | None) -> Bundle:
+        bound: Bundle = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound.parameter = parameter
+        bound._bound_to, bound._is_bound, bound._direct = instance, True, False
+        bound._binder = self._binder_of_method
+        return bound
+
+    @property
+    def _binder_of_method(self) -> Binder:
+        binder: Binder | None = self.__dict__.get("_method_binder")
+        if binder is None:
+            binder = self.__dict__["_method_binder"] = Binder(self.function, skip_first=True)
+        return binder
+
+    def _parameter_of(self, instance: Any) -> Parameter:
+        attributes = getattr(instance, "__dict__", None)
+        if attributes is None:
+            raise CodeError(
+                f"{type(instance).__name__} has __slots__ and no __dict__, where the source of its trainable method "
+                f"{self.operation.name!r} could be kept; add '__dict__' to its slots."
+            )
+        own_parameters = attributes.setdefault(PARAMETERS, {})
+        found: Parameter | None = own_parameters.get(self._place_in_class)
+        return found or own_parameters.setdefault(self._place_in_class, copy.deepcopy(self.parameter))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bundle) or not self._is_bound or not other._is_bound:
+            return self is other
+        return self.function is other.function and self._bound_to is other._bound_to
+
+    def __hash__(self) -> int:
+        return hash((id(self.function), id(self._bound_to)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Bundle:
+        copied: Bundle = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(self.__dict__)
+        copied.parameter = copy.deepcopy(self.parameter, memo)
+        copied._bound_to = copy.deepcopy(self._bound_to, memo) if self._binds == "instance" else self._bound_to
+        return copied
+
+    def __reduce__(self) -> Any:
+        if self._is_bound:
+            return getattr, (self._bound_to, self._place_in_class.rpartition(".")[2])
+        if isinstance(getattr(name_of(self), "find", lambda: None)(), Bundle):
+            return find_named, (name_of(self),)
+        left_out = ("function", "_binder", "_method_binder", "__wrapped__")
+        return _restore, (name_of(self.function), {k: v for k, v in self.__dict__.items() if k not in left_out})
+
+
+def _restore(function: Any, state: dict[str, Any]) -> Bundle:
+    restored: Bundle = object.__new__(Bundle)
+    function = find_named(function)
+    function = function.function if isinstance(function, Bundle) else function
+    restored.__dict__.update({**state, "function": function, "_binder": Binder(function), "__wrapped__": function})
+    return restored
+
+
+def _origin(error: BaseException) -> BaseException:
+    return error.node._data if isinstance(error, ExecutionError) and error.node is not None else error
