@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,6 +20,8 @@ from trace_adapters_dspy.parameters import Function, Text
 
 TRAIN = ("instructions", "code", "text")
 KINDS = (*TRAIN, "demos")
+_RECORDS = ("history", "callbacks", "candidate_programs", "traces", "train", "demos")
+_HOLDERS = (dspy.Module, Mapping, list, tuple)
 
 
 @dataclass(frozen=True)
@@ -116,18 +119,27 @@ def apply(program: Any, candidate: Mapping[str, Any]) -> Any:
 
 
 def copy_program(program: Any) -> Any:
-    """A deep copy that asks the same language models."""
-    twin = program.deepcopy()
-    for (_, old), (_, new) in zip(program.named_predictors(), twin.named_predictors(), strict=True):
-        new.lm = old.lm
-    return twin
+    """A deep copy that asks the same language models and begins with an empty history."""
+    memo: dict[int, Any] = {}
+    for _, module in _modules(program):
+        for name in ("candidate_programs", "detailed_results"):
+            if name in vars(module):
+                memo[id(vars(module)[name])] = vars(module)[name]
+        memo[id(getattr(module, "history", None))] = []
+        if isinstance(module, dspy.Predict) and module.lm is not None:
+            memo[id(module.lm)] = module.lm
+    memo.pop(id(None), None)
+    try:
+        return copy.deepcopy(program, memo)
+    except Exception:
+        return program.deepcopy()  # DSPy's own copies what can be copied and shares the rest
 
 
 def paths(program: Any) -> dict[int | str, str]:
     """`id` of each predictor, function, text and module -> path; `stage` too, where no two have the same."""
     found: dict[int | str, str] = {}
-    for name, module in program.named_sub_modules(dspy.Module):
-        found[id(module)] = _dotted(name.removeprefix("self").removeprefix("."))
+    for path, module in _modules(program):
+        found[id(module)] = path
     owners = declared(program)
     stages = Counter(one.owner.stage for one in owners)
     for one in owners:
@@ -229,10 +241,31 @@ def _changes(every: Mapping[str, Parameter], key: str, value: Any) -> bool:
     return key not in every or every[key].data != value
 
 
+def _modules(program: Any) -> Iterator[tuple[str, Any]]:
+    """(path, module) of a program and all modules inside; without DSPy's walk through its own records."""
+    stack: list[tuple[str, Any]] = [("", program)]
+    seen: set[int] = set()
+    while stack:
+        path, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dspy.Module):
+            yield path, value
+            items = ((name, item) for name, item in vars(value).items() if name not in _RECORDS)
+        elif isinstance(value, Mapping):
+            items = value.items()
+        elif isinstance(value, list | tuple):
+            items = enumerate(value)
+        held = [(f"{path}.{name}".lstrip("."), item) for name, item in items if isinstance(item, _HOLDERS)]
+        stack += reversed(held)
+
+
 def _tool_names(program: Any) -> dict[int, list[str]]:
     """`id` of a predictor whose instructions list tools -> names of the tools."""
     found: dict[int, list[str]] = {}
-    for _, module in program.named_sub_modules(dspy.Module):
+    for _, module in _modules(program):
         tools, react = getattr(module, "tools", None), getattr(module, "react", None)
         if isinstance(tools, Mapping) and isinstance(react, dspy.Predict):
             found[id(react)] = [str(name) for name in tools]
