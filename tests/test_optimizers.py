@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trace_adapters.bundles import bundle
-from trace_adapters.errors import SettingError
+from trace_adapters.errors import ExecutionError, SettingError
 from trace_adapters.lm import MemoryCache, Reply, ScriptedLM, Usage, count_tokens
 from trace_adapters.nodes import Node, Parameter, node
 from trace_adapters.optimizers import Demonstrations, Optimizer, OptoPrime, Outcome, Turns
@@ -324,7 +324,9 @@ def test_draws_depend_on_the_seed_and_not_on_the_order(demos: Parameter) -> None
 
 def test_failed_calls_and_values_without_json_are_no_demonstrations(demos: Parameter) -> None:
     optimizer = Demonstrations([demos])
-    optimizer.observe([judged(demos, "broken", 1.0), judged(demos, object(), 1.0)])
+    with pytest.raises(ExecutionError) as failed:
+        predict(demos, "Do it.", "broken")
+    optimizer.observe([propagate(failed.value.node, Feedback(1.0)), judged(demos, object(), 1.0)])
     assert optimizer.suggest([], n=2) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trace_adapters.bundles import bundle
-from trace_adapters.errors import SettingError
+from trace_adapters.errors import ExecutionError, SettingError
 from trace_adapters.lm import count_tokens
 from trace_adapters.nodes import Node, Parameter, node
 from trace_adapters.optimizers.budget import Cuttable, cut_middle, shorten
@@ -39,7 +39,11 @@ def combine(template, question):
 
 def run(question: str, feedback: Feedback, template: Parameter) -> TraceGraph:
     asked = node(question, name="question")
-    return propagate(extract(asked, ask(combine(template, asked))), feedback)
+    try:
+        output: Node = extract(asked, ask(combine(template, asked)))
+    except ExecutionError as error:
+        output = error.node
+    return propagate(output, feedback)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from trace_adapters.bundles import Bundle, bundle
+from trace_adapters.errors import ExecutionError
 from trace_adapters.lm import ScriptedLM, count_tokens
 from trace_adapters.nodes import Node, Operation, Parameter, node
 from trace_adapters.optimizers import OptoPrime, Outcome
 from trace_adapters.optimizers.evidence import calls_of, expected_values, shape_of, window
-from trace_adapters.optimizers.grammars import definition_line, placeholders, quote, reply_grammar
+from trace_adapters.optimizers.grammars import definition_line, frame_of, quote, reply_grammar
 from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.small import choose_parameter
 from trace_adapters.traces import Feedback, TraceGraph, propagate
@@ -45,7 +46,10 @@ BASE = {parameter.key: parameter.data for parameter in PARAMETERS}
 def run(question: str, response: str, expected: str, **info: Any) -> TraceGraph:
     model = Bundle(lambda prompt: response, Operation("ask", "Ask.", language_model=True), None, None, True)
     asked = node(question, name="question")
-    output: Node = extract_answer(asked, model(create_prompt(TEMPLATE, asked)))
+    try:
+        output: Node = extract_answer(asked, model(create_prompt(TEMPLATE, asked)))
+    except ExecutionError as error:
+        output = error.node
     if output.failed:
         return propagate(output, Feedback(0.0, f"The program failed: IndexError\nExpected: {expected}"), info=info)
     right = output.data == expected
@@ -129,19 +133,22 @@ def test_without_evidence_the_source_and_the_runs_are_shown() -> None:
     assert "Expected: 7" in prompt
 
 
-def test_a_text_is_asked_for_with_its_placeholders() -> None:
-    optimizer = OptoPrime([TEMPLATE], lm=ScriptedLM(lambda messages: "?", profile="small", supports_grammar=True))
-    prompt, options = asked(optimizer, [run("2+2?", "Answer: 5", "4")])
+def of_template(reply: str = "?") -> OptoPrime:
+    return OptoPrime([TEMPLATE], lm=ScriptedLM(lambda messages: reply, profile="small", supports_grammar=True))
+
+
+def test_of_a_text_new_sentences_are_asked_for() -> None:
+    prompt, options = asked(of_template(), [run("2+2?", "Answer: 5", "4")])
     assert (
         prompt
         == """\
 The template.
 It must be: keeps {question}
-This is its current text:
-<value name="template">
+A program gives this text to a language model:
+<text>
 Answer.
 {question}
-</value>
+</text>
 
 Runs of the program:
 - question: '2+2?'
@@ -150,12 +157,46 @@ Runs of the program:
   Feedback: The answer is wrong. We expect the output of your answer to be "4", but it was "5". Please modify \
 the prompt.
 
+All expected answers have this form: digits only. For example: '4'.
 
-Write an improved text that makes a language model give the expected answers, also to other inputs. Say clearly what \
-to do and in which form to answer. Keep {question} in it.
+Write one to three sentences that tell the language model how to get such answers right: how to find the answer step \
+by step, and in which form to give it. They must hold for any input of this kind: name nothing from these runs. They \
+are put beside the present ones. Reply with <value name="template">the sentences</value>.
 """
     )
-    assert '"{question}"' in options["grammar"]
+    assert options["grammar"].splitlines()[0] == (
+        'root ::= "<value name=\\"template\\">\\n" sentence more{0,3} '
+        '" End with the answer in this form: digits only.\\n</value>"'
+    )
+
+
+def test_new_sentences_are_added_or_replace_and_placeholders_stay() -> None:
+    optimizer = of_template('<value name="template">\nCount first.\n</value>')
+    traces = [run("2+2?", "Answer: 5", "4")]
+    values = [p.candidate["template"] for seed in (0, 1) for p in optimizer.suggest(traces, seed=seed) if p.candidate]
+    assert values == ["Answer.\nCount first.\n{question}", "Count first.\n{question}"]
+
+
+def test_a_long_text_is_only_added_to() -> None:
+    text = Parameter("Keep to these rules. " * 50, "instructions")
+    lm = ScriptedLM(lambda messages: '<value name="instructions">Count first.</value>', profile="small")
+    graph = propagate(bundle(lambda text: "x", name="use")(text), Feedback(0.0, "Wrong."))
+    (proposal,) = OptoPrime([text], lm=lm).suggest([graph], seed=1)
+    assert proposal.candidate == {"instructions": "Keep to these rules. " * 50 + "\nCount first."}
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "replaced"),
+    [
+        ("A.\n{x}\nB: {y}", ("A.\n", "\n{x}\nB: {y}"), ("", "\n{x}\nB: {y}")),
+        ("{x}", ("", "\n{x}"), ("", "\n{x}")),
+        ("A.", ("A.\n", ""), ("", "")),
+        ("", ("", ""), ("", "")),
+    ],
+)
+def test_sentences_have_a_place_in_a_text(text: str, added: tuple[str, str], replaced: tuple[str, str]) -> None:
+    assert frame_of(text, replace=False) == added
+    assert frame_of(text, replace=True) == replaced
 
 
 @pytest.mark.parametrize(
@@ -262,8 +303,10 @@ def test_windows_keep_the_place_of_the_value() -> None:
     [
         (["8", "15"], "digits only"),
         (["(A)", "(C)"], "one capital letter in round brackets, brackets included"),
-        (["Yes", "No", "Yes", "No"], "one word"),
-        (["a b", "a, b", "a b", "a, b"], "one of 'a b', 'a, b'"),
+        (["Yes", "No", "Yes", "No"], "one of 'No', 'Yes'"),
+        (["paris", "rome"], "one word"),
+        (["8", "9", "8", "9", "8"], "digits only"),
+        (["a b", "c d e"], "words in lower case, separated by single spaces"),
         (["a1", "x y"], ""),
         ([], ""),
     ],
@@ -286,6 +329,5 @@ def test_the_definition_line_is_kept_exactly(source: str, line: str) -> None:
     assert definition_line(source) == line
 
 
-def test_placeholders_and_literals() -> None:
-    assert placeholders("{a} {{no}} {b.c} {a} {0} {x!r}") == ["{a}", "{b.c}"]
+def test_literals_are_escaped() -> None:
     assert quote('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'

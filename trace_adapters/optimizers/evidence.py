@@ -73,6 +73,14 @@ def expected_values(trace: TraceGraph) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def expected_of(trace: TraceGraph) -> str | None:
+    """The likeliest expected value; the output itself if the run was right and gave a text."""
+    output = trace.output._data
+    if trace.feedback.score is not None and trace.feedback.score >= 1.0 and isinstance(output, str):
+        return output
+    return next(iter(expected_values(trace)), None)
+
+
 def occurs(expected: str, text: str) -> bool:
     """Whether a value stands in a text as a whole token."""
     return bool(expected) and re.search(_token(expected), text) is not None
@@ -93,21 +101,20 @@ def shape_of(values: Sequence[str]) -> str:
     """The form that texts have in common, in words; empty if there is none to name."""
     if not values:
         return ""
-    for pattern, words in _SHAPES:
-        if all(re.fullmatch(pattern, value) for value in values):
-            return words
-    distinct = list(dict.fromkeys(values))
-    if 1 < len(distinct) <= 3 < len(values):
+    distinct = sorted(set(values))
+    few = len(distinct) <= _FEW < len(values) and all(re.fullmatch(r"[A-Za-z]+", value) for value in distinct)
+    if few:
         return "one of " + ", ".join(repr(value) for value in distinct)
-    return ""
+    return next((words for pattern, words in _SHAPES if all(re.fullmatch(pattern, value) for value in values)), "")
 
 
+_FEW = 3  # different words up to which they are listed
 _SHAPES = (
     (r"-?\d+", "digits only"),
     (r"-?\d+\.\d+", "a decimal number"),
     (r"\([A-Z]\)", "one capital letter in round brackets, brackets included"),
     (r"[A-Z]", "one capital letter"),
-    (r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}", "a date of digits"),
+    (r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}", "a date in digits"),
     (r"[A-Za-z]+", "one word"),
     (r"[a-z]+( [a-z]+)+", "words in lower case, separated by single spaces"),
 )

@@ -22,13 +22,21 @@ ws ::= " "?
 """
 
 
-def reply_grammar(parameter: Parameter, name: str, current: Any, tag: str) -> str:
-    """The grammar of a reply that gives one parameter a value in its tag."""
+def reply_grammar(parameter: Parameter, name: str, current: Any, tag: str, *, last: str = "") -> str:
+    """The grammar of a reply that gives one parameter a value in its tag.
+
+    Args:
+        parameter: Of a text, a few sentences are asked for, to go into it.
+        name: Its name in the prompt.
+        current: Its current value.
+        tag: The tag.
+        last: The sentence that sentences must end with, if any.
+    """
     opening, closing = f'<{tag} name="{name}">', f"</{tag}>"
     if parameter.kind == "code":
         return _code_grammar(f"{opening}\n", f"\n{closing}", str(current))
     if parameter.kind == "text":
-        return _text_grammar(f"{opening}\n", f"\n{closing}", str(current))
+        return _text_grammar(f"{opening}\n", f"{last and ' ' + last}\n{closing}")
     return f"root ::= {quote(opening)} answer {quote(closing)}\n{_value_rules(parameter, current)}"
 
 
@@ -52,11 +60,6 @@ def definition_line(source: str) -> str:
     return ast.unparse(function).rsplit("\n", 1)[0]
 
 
-def placeholders(text: str) -> list[str]:
-    """The `{fields}` of a template, in order, each once."""
-    return list(dict.fromkeys(match.group(0) for match in PLACEHOLDER.finditer(text)))
-
-
 def quote(text: str) -> str:
     """A text as a GBNF literal."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
@@ -73,16 +76,30 @@ def _code_grammar(before: str, after: str, source: str) -> str:
     )
 
 
-def _text_grammar(before: str, after: str, current: str) -> str:
-    fields = placeholders(current)
-    parts = [quote(before), "words", *(f"{quote(field)} rest" for field in fields), quote(after)]
+def _text_grammar(before: str, after: str) -> str:
+    # Without colons, which lead into lists that the length limit cuts; whole sentences, not too short ones.
     return (
-        f"root ::= {' '.join(parts)}\n"
-        "words ::= line{1,6} part\n"
-        "rest ::= line{0,3} part?\n"
-        'line ::= part? "\\n"\n'
-        "part ::= [^\\n{}<>]{1,160}\n"
+        f"root ::= {quote(before)} sentence more{{0,3}} {quote(after)}\n"
+        'sentence ::= [A-Z] [^.:\\n{}<>]{30,220} "."\n'
+        'more ::= " " sentence\n'
     )
+
+
+def frame_of(text: str, *, replace: bool) -> tuple[str, str]:
+    """Where new sentences go in a text: what stays before and after them.
+
+    They come before the first line with a placeholder, which stays with all that follows, or else at the end.
+
+    Args:
+        text: The current text.
+        replace: Whether they take the place of what stands before.
+    """
+    match = PLACEHOLDER.search(text)
+    start = text.rfind("\n", 0, match.start()) + 1 if match else len(text)
+    head, tail = text[:start], text[start:]
+    if head and not head.endswith("\n"):
+        head += "\n"
+    return ("" if replace else head), (f"\n{tail}" if tail else "")
 
 
 def _value_rules(parameter: Parameter, current: Any) -> str:

@@ -23,6 +23,7 @@ class Question:
         base: Parameter key -> current value, all keys.
         tag: The tag in which values are asked for.
         options: Options of the model call.
+        around: Name -> (text before, text after) of a value of which only a part is asked for.
     """
 
     messages: Sequence[Mapping[str, str]]
@@ -30,6 +31,7 @@ class Question:
     base: Mapping[str, Any]
     tag: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    around: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def ask(lm: LanguageModel, question: Question, memory: Memory, *, n: int, seed: int, origin: str) -> list[Proposal]:
@@ -40,7 +42,12 @@ def ask(lm: LanguageModel, question: Question, memory: Memory, *, n: int, seed: 
     seen: set[str] = set()
     for reply in replies:
         reading = read_reply(
-            reply.text, question.names, question.base, tag=question.tag, cut_off=reply.finish_reason == "length"
+            reply.text,
+            question.names,
+            question.base,
+            tag=question.tag,
+            cut_off=reply.finish_reason == "length",
+            around=question.around,
         )
         candidate = None if reading.rejected else {**question.base, **reading.values}
         rejected = reading.rejected or _repeated(candidate or {}, memory, seen)

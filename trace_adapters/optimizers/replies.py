@@ -52,6 +52,7 @@ def read_reply(
     *,
     tag: str = DEFAULT_TAG,
     cut_off: bool = False,
+    around: Mapping[str, tuple[str, str]] | None = None,
 ) -> Reading:
     """Read the values that a reply gives in `<value name="…">…</value>`.
 
@@ -63,6 +64,7 @@ def read_reply(
         names: The names that were shown to the model -> parameter.
         base: Parameter key -> the value that is to be improved.
         tag: The tag that was asked for; see `free_tag`.
+        around: Name -> (text before, text after), where only a part of the value was asked for.
         cut_off: Whether the reply stopped at its length limit; then a value that is not closed is not whole.
     """
     reasoning, found, problem = _split(text, names, tag, cut_off)
@@ -71,6 +73,9 @@ def read_reply(
     values: dict[str, Any] = {}
     for name, raw in found.items():
         parameter = names[name]
+        if around and name in around:
+            before, after = around[name]
+            raw = before + raw.strip() + after
         try:
             values[parameter.key] = read_value(raw, parameter, base.get(parameter.key))
         except ParameterError as error:

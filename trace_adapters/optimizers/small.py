@@ -12,16 +12,17 @@ from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import same
 from trace_adapters.optimizers.budget import show_value
 from trace_adapters.optimizers.evidence import Call, calls_of
-from trace_adapters.optimizers.grammars import reply_grammar
+from trace_adapters.optimizers.grammars import frame_of, reply_grammar
 from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.questions import Question
 from trace_adapters.optimizers.replies import free_tag
 from trace_adapters.optimizers.report import parameter_names
-from trace_adapters.optimizers.small_prompts import Problem, write_prompt
+from trace_adapters.optimizers.small_prompts import Problem, last_sentence, write_prompt
 from trace_adapters.traces import TraceGraph
 
 SMALL_TEMPERATURE = 0.8
 SMALL_REPLY_TOKENS = 400
+_REPLACEABLE = 800  # characters of a text up to which its sentences may be replaced; longer ones are only added to
 _SIZES = (3, 2, 1, 0)  # how much evidence a prompt shows, until it fits
 
 
@@ -46,7 +47,7 @@ def small_question(
         base: Parameter key -> current value.
         memory: Of past proposals.
         beside: Further runs that may be quoted as evidence.
-        seed: Breaks ties between parameters.
+        seed: Breaks ties between parameters; odd ones replace the sentences of a short text, others add to them.
         max_prompt_tokens: The prompt shows less evidence until it fits.
         temperature: Default `SMALL_TEMPERATURE`.
 
@@ -56,7 +57,8 @@ def small_question(
     parameter = choose_parameter(traces, parameters, base, memory, seed)
     name, value = parameter_names(parameters)[parameter], base[parameter.key]
     tag = free_tag([show_value(value)[0]])
-    problem = Problem(parameter, name, value, tag, traces, [*traces, *beside], memory)
+    replace = parameter.kind == "text" and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
+    problem = Problem(parameter, name, value, tag, traces, [*traces, *beside], memory, replace)
     prompts = [write_prompt(problem, size) for size in _SIZES]
     fitting = [prompt for prompt in prompts if count_tokens(prompt) <= max_prompt_tokens]
     if not fitting:
@@ -69,8 +71,9 @@ def small_question(
         "max_tokens": SMALL_REPLY_TOKENS + count_tokens(show_value(value)[0]),
     }
     if lm.supports_grammar:
-        options["grammar"] = reply_grammar(parameter, name, value, tag)
-    return Question([{"role": "user", "content": fitting[0]}], {name: parameter}, base, tag, options)
+        options["grammar"] = reply_grammar(parameter, name, value, tag, last=last_sentence(problem))
+    around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
+    return Question([{"role": "user", "content": fitting[0]}], {name: parameter}, base, tag, options, around)
 
 
 def choose_parameter(

@@ -12,9 +12,10 @@ from typing import Any
 
 from trace_adapters.nodes import Node, Parameter, Value
 from trace_adapters.optimizers.budget import cut_middle, error_line, show_value
-from trace_adapters.optimizers.evidence import Call, calls_of, shape_of, window
-from trace_adapters.optimizers.grammars import definition_line, placeholders
+from trace_adapters.optimizers.evidence import Call, calls_of, expected_of, shape_of, window
+from trace_adapters.optimizers.grammars import definition_line
 from trace_adapters.optimizers.memory import Memory
+from trace_adapters.optimizers.replies import free_tag
 from trace_adapters.optimizers.templates import fill
 from trace_adapters.traces import TraceGraph
 
@@ -33,6 +34,7 @@ class Problem:
         tag: The reply's tag.
         traces: The runs of this step.
         evidence: These and further runs, the most telling first.
+        replace: Whether new sentences take the place of a text's present ones, or are added.
     """
 
     parameter: Parameter
@@ -42,6 +44,7 @@ class Problem:
     traces: Sequence[TraceGraph]
     evidence: Sequence[TraceGraph]
     memory: Memory
+    replace: bool = False
 
 
 def write_prompt(problem: Problem, size: int) -> str:
@@ -114,17 +117,32 @@ def _code(problem: Problem, size: int) -> str:
 
 
 def _text(problem: Problem, size: int) -> str:
-    fields = placeholders(str(problem.value))
+    expected = _expected(problem.evidence)
+    shape, examples = shape_of(expected), ", ".join(repr(value) for value in dict.fromkeys(expected[:3]))
+    where = "in the place of the present ones" if problem.replace else "beside the present ones"
     return fill(
         "small_text",
         purpose=_purpose(problem.parameter),
-        tag=problem.tag,
-        name=problem.name,
+        tag=free_tag([str(problem.value)], "text"),
         value=str(problem.value).strip("\n"),
         runs=_runs(problem.traces, size),
         remarks=_remarks(problem, size),
-        fields=f"Keep {', '.join(fields)} in it." if fields else "",
+        shape=f"All expected answers have this form: {shape}. For example: {examples}." if shape else "",
+        place=where,
+        reply=problem.tag,
+        name=problem.name,
     )
+
+
+def last_sentence(problem: Problem) -> str:
+    """What new sentences for a text end with: the expected answers' form, if it has a name and is not said yet."""
+    shape = shape_of(_expected(problem.evidence))
+    sentence = f"End with the answer in this form: {shape}."
+    return sentence if shape and sentence not in str(problem.value) else ""
+
+
+def _expected(evidence: Sequence[TraceGraph]) -> list[str]:
+    return [value for trace in evidence if (value := expected_of(trace)) is not None]
 
 
 def _value(problem: Problem, size: int) -> str:
