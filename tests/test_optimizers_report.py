@@ -228,9 +228,9 @@ def test_repeated_calls_are_folded(template: Parameter) -> None:
 
 def test_constants_without_a_name_stand_in_the_call() -> None:
     number = Parameter(3, "number")
-    trace = propagate(bundle(lambda a, b: a * b, name="times")(number, node(7)), Feedback(0.0))
-    text = report([trace], [number]).text
-    assert "times = times(a=number, b=7)" in text
+    times = bundle(lambda a, b, c: a * b, name="times")
+    text = report([propagate(times(number, node(7), "by"), Feedback(0.0))], [number]).text
+    assert 'times = times(a=number, b=7, c="by")' in text
     assert "## Inputs" not in text
 
 

@@ -271,6 +271,7 @@ def test_a_small_prompt_keeps_to_its_budget() -> None:
         ("Expected '(A)' but got '(B)'.", "(A)"),
         ('The program failed: IndexError in f, line 2: x.split("Answer:")\nExpected: 8', "8"),
         ("It failed.\nExpected: {'answer': 'Yes', 'kind': 'yes or no'}", "Yes"),
+        ("It failed.\nExpected: answer = '8'", "8"),
         ("Correct answer: paris", "paris"),
         ("The output should be `a b c`.", "a b c"),
         ("Expected answer: “Nein”", "Nein"),

@@ -121,7 +121,8 @@ _SHAPES = (
 
 
 def _plain_values(text: str) -> list[str]:
-    """The texts in `'8'`, `{'answer': '8'}` or `8.`"""
+    """The texts in `'8'`, `{'answer': '8'}`, `answer = '8'` or `8.`"""
+    text = re.sub(r"^[A-Za-z_]\w* = (?=\S)", "", text)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from trace_adapters.optimizers.budget import Cuttable, error_line, shorten, show
 from trace_adapters.traces import TraceGraph, unique_names
 
 SECTIONS = ("code", "documentation", "variables", "constraints", "inputs", "others", "outputs", "feedback")
+_SHORT = 40  # characters up to which a nameless text stands in the call itself
 REPEATS = 6  # calls of one operation in a trace that are shown without folding
 
 
@@ -128,11 +130,12 @@ class _View:
     def argument(self, node: Node) -> str:
         """A name, or the value itself where a nameless constant stands."""
         if self.is_constant(node):
-            return show_value(node._data)[0]
+            return json.dumps(node._data, ensure_ascii=False)
         return self.name(node)
 
     def is_constant(self, node: Node) -> bool:
-        plain = node._data is None or isinstance(node._data, (int, float))
+        value = node._data
+        plain = value is None or isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= _SHORT)
         return plain and node._name is None and node.operation is None and not isinstance(node, Value)
 
     def kept(self, repeats: int) -> tuple[list[Node | str], set[Node]]:
