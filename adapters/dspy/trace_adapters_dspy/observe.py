@@ -32,6 +32,7 @@ class Recorder:
         inputs: What the program was called with, the last time.
         output: What it returned.
         error: What it raised.
+        last_reply: What a language model answered last.
         interruption: What a listener of the ledger raised; callbacks cannot end a run, so the caller must.
 
     Args:
@@ -62,6 +63,7 @@ class Recorder:
         self.inputs: dict[str, Any] = {}
         self.output: Any = None
         self.error: BaseException | None = None
+        self.last_reply: str | None = None
 
     def path(self, declared: Any) -> str | None:
         """The path of a predictor, a `Text` or a `Function`; copies made while the program runs are found by stage."""
@@ -96,6 +98,7 @@ class Recorder:
         if is_root:
             self._root_id, self.inputs = call_id, given
         if isinstance(module, dspy.Predict):
+            self.last_reply = None
             fields = {name: value for name, value in given.items() if name not in _PRIVILEGED}
             self.start(call_id, self._predictor_operation(module), fields, self._predictor_values(module, given))
         elif not is_root:
@@ -146,6 +149,7 @@ class Recorder:
         cached = shims.was_cached(lm, entry)
         question = Question(self._role, str(getattr(lm, "model", lm)), _messages(inputs, entry), _options(inputs))
         replies = _replies(question.model, outputs, entry, latency, cached)
+        self.last_reply = replies[0].text if replies else self.last_reply
         failure = error if isinstance(error, Exception) or error is None else RuntimeError(str(error))
         try:
             self._context.copy().run(report, question, replies, created, latency, error=failure, cached=cached)

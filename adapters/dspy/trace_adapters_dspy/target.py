@@ -43,9 +43,11 @@ class DspyRun(Run):
 
     Attributes:
         prediction: Usually a `dspy.Prediction`; `output` holds its fields.
+        reply: The reply of a language model that could not be read.
     """
 
     prediction: Any = None
+    reply: str | None = None
 
 
 class DspyTarget:
@@ -116,7 +118,11 @@ class DspyTarget:
         if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
             self._warn_unheard()
         node = recorder.node(inputs, output, error)
-        return DspyRun(None if error is not None else unwrap(node), node, error, output)
+        if error is None:
+            return DspyRun(unwrap(node), node, None, output)
+        asks = node.operation is not None and node.operation.language_model
+        # a predictor that got its reply and failed could not read it; before 2.6.25 the error does not say so
+        return DspyRun(None, node, error, reply=shims.raw_reply(error) or (recorder.last_reply if asks else None))
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
         """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; `trace` is None, as in scoring.
@@ -148,13 +154,13 @@ class DspyTarget:
 
     def _failure(self, run: Run, expected: str) -> Feedback:
         feedback = failure_feedback(run, expected or None)
-        reply = shims.raw_reply(run.error) if run.error is not None else None
+        reply = run.reply if isinstance(run, DspyRun) else None
         if reply is None:
             return feedback
         name = run.node.name if isinstance(run.node, FailedCall) else "the program"
         text = (
             f"The reply of the language model in {name} could not be read ({type(run.error).__name__}). It must give "
-            f"the fields {_wanted_fields(run.error)}. The reply was:\n{reply[:_SHOWN_REPLY]}"
+            f"{_wanted_fields(run.error)}. The reply was:\n{reply[:_SHOWN_REPLY]}"
         )
         return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
 
@@ -248,7 +254,7 @@ def _expected(example: Any) -> str:
 
 def _wanted_fields(error: BaseException | None) -> str:
     signature = getattr(error, "signature", None)
-    return ", ".join(signature.output_fields) if signature is not None else "of the signature"
+    return f"the fields {', '.join(signature.output_fields)}" if signature is not None else "the signature's fields"
 
 
 class Recording:
