@@ -235,7 +235,7 @@ def test_a_trial_comes_back_and_may_be_repeated_but_not_changed(study: Study) ->
         study.record_trial(1, new, **{**facts, "score": 0.5})
 
 
-def test_the_best_is_the_highest_accepted_finite_score_and_the_earliest_of_equals(study: Study) -> None:
+def test_the_best_is_the_highest_accepted_finite_score_and_the_latest_of_equals(study: Study) -> None:
     assert study.best is None
     scores = [
         (0, 0.2, True),
@@ -248,7 +248,7 @@ def test_the_best_is_the_highest_accepted_finite_score_and_the_earliest_of_equal
     for number, score, accepted in scores:
         study.record_trial(number, study.base_key, origin="base", score=score, accepted=accepted)
     study.record_trial(6, study.base_key, origin="base", score=None, accepted=True)
-    assert study.best.number == 4
+    assert study.best.number == 5
 
 
 def test_the_best_may_be_negative(study: Study) -> None:
