@@ -79,8 +79,8 @@ def _code_grammar(before: str, after: str, source: str) -> str:
 def _text_grammar(before: str, after: str) -> str:
     # Without colons, which lead into lists that the length limit cuts; whole sentences, not too short ones.
     return (
-        f"root ::= {quote(before)} sentence more{{0,3}} {quote(after)}\n"
-        'sentence ::= [A-Z] [^.:\\n{}<>]{30,220} "."\n'
+        f"root ::= {quote(before)} sentence more{{0,2}} {quote(after)}\n"
+        'sentence ::= [A-Z] [^.:\\n{}<>]{20,160} "."\n'
         'more ::= " " sentence\n'
     )
 
