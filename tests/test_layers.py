@@ -24,7 +24,7 @@ FLOORS = (
     ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_definitions", "source_surroundings"),
     ("arguments", "learned", "pictures"),
     ("streams",),
-    ("recording",),
+    ("recording", "packing", "exporting"),
     ("bundles", "traces", "study"),
     ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
     ("targets", "progress"),
@@ -32,6 +32,7 @@ FLOORS = (
     ("report", "cli"),
 )
 BESIDE = {
+    ("exporting", "recording"),
     ("code", "source_checks"),
     ("code", "source_compiling"),
     ("code", "source_definitions"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, NoneType
 from typing import Any
 
-from trace_adapters.history import Node, Operation, unwrap
+from trace_adapters.history import Constant, Node, Operation, unwrap
 
 # Types whose values nobody can change in place, and that hold no nodes.
 ATOMS: frozenset[type] = frozenset(
@@ -32,17 +32,17 @@ def take(value: Any) -> tuple[Node, Any]:
             return source, data
         return source, _plain(data, count_reads=True) if holds_nodes(data) else snapshot(data)
     if type(value) in ATOMS:
-        return Node(value), value
+        return Constant(value), value
     if holds_nodes(value):
         source = gather(value)
         return source, snapshot(source._data)
-    return Node(snapshot(value)), value
+    return Constant(snapshot(value)), value
 
 
 def own(value: Any) -> Any:
     """The plain value for a function that is not recorded."""
     if isinstance(value, Node):
-        data = unwrap(value)
+        data = value._data if type(value) is Node and value._newer is None else unwrap(value)
         if type(data) in ATOMS:
             return data
         return _plain(data) if holds_nodes(data) else snapshot(data)
@@ -54,7 +54,7 @@ def gather(value: Any) -> Node:
     if isinstance(value, Node):
         return value.read()
     if type(value) in ATOMS or not holds_nodes(value):
-        return Node(snapshot(value))
+        return Constant(snapshot(value))
     parts = _parts(value)
     operation = DICT if isinstance(value, dict) else LIST if isinstance(value, list) else TUPLE
     if dataclasses.is_dataclass(value):

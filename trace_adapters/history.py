@@ -139,7 +139,8 @@ class Node:
         return Node(copy.deepcopy(unwrap(self)), self.name, self._description)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}={_short(self.read()._data)}>"
+        shown = "Node" if type(self) is Constant else type(self).__name__
+        return f"<{shown} {self.name}={_short(self.read()._data)}>"
 
     def __format__(self, spec: str) -> str:
         raise TypeError(
@@ -157,6 +158,24 @@ class Node:
 
     def __bool__(self) -> bool:
         return bool(self.data)
+
+
+class Constant(Node):
+    """A value with neither name nor history: a plain argument, or what a call gave that was not recorded."""
+
+    __slots__ = ()
+
+    # On the class, so that making one is as cheap as can be.
+    _name = None
+    _description = ""
+    _operation = None
+    _argument_names = ()
+    _sources = ()
+    _led = False
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._newer = None
 
 
 class FailedCall(Node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,12 +38,15 @@ class Module:
         return list(self.parameters_dict().values())
 
     def parameters_dict(self) -> dict[str, Parameter]:
-        """Key -> parameter. Where two parameters share a key, their paths in this object become their keys."""
+        """Key -> parameter.
+
+        Parameters that were given no name, and those that share one, get their paths in this object as keys.
+        """
         found = list(_walk(self))
-        shared = [p.key for _, p in found]
+        shared = Counter(parameter.key for _, parameter in found)
         for path, parameter in found:
-            if shared.count(parameter.key) > 1:
-                parameter.key = path
+            if not parameter.named or shared[parameter.key] > 1:
+                parameter.rename(path)
         return {parameter.key: parameter for _, parameter in found}
 
     def values(self) -> dict[str, Any]:
@@ -79,9 +83,25 @@ class Module:
         except (TypeError, ValueError) as error:
             raise DataError(f"A parameter's value is no JSON and cannot be saved: {error}") from error
         target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, target)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the program as a readable Python file with the values that it has now.
+
+        The file holds this class with what it needs of its module: learned functions stand in place of the
+        original ones, texts and numbers in place of those that `node(...)` was given. Parameters that no
+        literal of the class made are set at its end. The file runs learned code in the process that imports
+        it; read it first.
+
+        Raises:
+            DataError: If the class is not at the top level of a module whose source can be read.
+        """
+        from trace_adapters.exporting import export_module  # reads and parses sources, which few programs need
+
+        export_module(type(self), self.parameters_dict(), Path(path))
 
     def load(self, path: str | os.PathLike[str], *, allow_code: bool = False) -> None:
         """Read what `save` wrote.
@@ -114,9 +134,8 @@ def model(cls: C) -> C:
     """
     if issubclass(cls, Module):
         return cls
-    members = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    made = type(cls.__name__, (*[b for b in cls.__bases__ if b is not object], Module), members)
-    made.__qualname__ = cls.__qualname__
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    made = type(cls.__name__, (cls, Module), names)  # a subclass, so that super() works in the methods of cls
     return made  # type: ignore[return-value]
 
 

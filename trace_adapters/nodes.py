@@ -16,6 +16,7 @@ from trace_adapters.context import (
 )
 from trace_adapters.errors import ParameterError
 from trace_adapters.history import (
+    Constant as Constant,
     FailedCall as FailedCall,
     NestedCall as NestedCall,
     Node as Node,

@@ -11,7 +11,8 @@ from typing import Any
 from trace_adapters.arguments import ATOMS, changed, gather, is_mutable_container, own, snapshot, unique
 from trace_adapters.code import error_place
 from trace_adapters.context import TRACING
-from trace_adapters.nodes import FailedCall, Node, Operation, Parameter as Parameter, node as node, unwrap
+from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter as Parameter, node as node, unwrap
+from trace_adapters.packing import install as install_packing
 from trace_adapters.traces import TraceGraph, backward
 
 _BINARY: dict[str, Callable[..., Any]] = {
@@ -78,9 +79,9 @@ class NodeMethod:
 def _apply(operation: Operation, function: Callable[..., Any], names: tuple[str, ...], given: tuple[Any, ...]) -> Node:
     values = [value if type(value) in ATOMS else _operand(value) for value in given]
     if not TRACING.get():
-        return Node(own(function(*values)))
+        return Constant(own(function(*values)))
     sources = tuple(
-        [v.read() if isinstance(v, Node) else Node(v) if type(v) in ATOMS else gather(v) for v in given]
+        [v.read() if isinstance(v, Node) else Constant(v) if type(v) in ATOMS else gather(v) for v in given]
     )
     try:
         result = function(*values)
@@ -205,7 +206,7 @@ def _iter(self: Node) -> Iterator[Node]:
     if not hasattr(value, "__iter__"):
         raise TypeError(f"The value of {self.name!r} cannot be iterated over: {value!r}.")
     return (
-        Node(own(item), None, "", _ITEM, _XY, (self.read(), Node(number))) for number, item in enumerate(value)
+        Node(own(item), None, "", _ITEM, _XY, (self.read(), Constant(number))) for number, item in enumerate(value)
     )
 
 
@@ -258,3 +259,4 @@ def install(cls: type[Node]) -> None:
 
 
 install(Node)
+install_packing()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import update_wrapper
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, NoReturn
 
 from trace_adapters.arguments import ATOMS, Binder, gather, holds_nodes, own, snapshot, take, unique
 from trace_adapters.code import error_place
@@ -16,7 +16,7 @@ from trace_adapters.context import READS, TRACING, Surroundings
 from trace_adapters.errors import CodeError, ExecutionError, SettingError
 from trace_adapters.history import NestedCall
 from trace_adapters.learned import LearnedFunction, failing_line, find_named, name_of
-from trace_adapters.nodes import FailedCall, Node, Operation, Parameter
+from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter
 from trace_adapters.streams import Stream
 
 CODE_ARGUMENT = "__code"
@@ -24,6 +24,7 @@ PARAMETERS = "_trace_adapters_parameters"  # attribute of an instance: name of i
 _LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 _running: ContextVar[frozenset[int]] = ContextVar("trace_adapters_running", default=frozenset())
 
+_new: Any = object.__new__
 Names = tuple[str, ...]
 Sources = tuple[Node, ...]
 Reads = dict[Node, None]
@@ -75,10 +76,28 @@ class Bundle:
         return [self.parameter] if self.parameter is not None else []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._plain_recursion and id(self.function) in _running.get():
-            return self._call(None, [own(a) for a in args], {k: own(v) for k, v in kwargs.items()})
         if not TRACING.get():
-            return self._untraced(args, kwargs)
+            if not self._direct or kwargs:
+                return self._untraced(args, kwargs)
+            try:
+                if len(args) == 1:
+                    only = args[0]
+                    if type(only) is Node and only._newer is None:
+                        only = only._data if type(only._data) in ATOMS else own(only)
+                    elif type(only) not in ATOMS:
+                        only = own(only)
+                    result = self.function(only)
+                else:
+                    result = self.function(*[a if type(a) in ATOMS else own(a) for a in args])
+            except Exception as error:
+                self._raise(error, (), (), {})
+            if type(result) not in ATOMS:
+                return self._unrecorded(result)
+            made = _new(Constant)  # this path is to cost next to nothing
+            made._data, made._newer = result, None
+            return made
+        if self._plain_recursion and id(self.function) in _running.get():
+            return self._plainly(args, kwargs)
         reads: Reads = {}
         token = READS.set(reads)
         names: Names = ()
@@ -98,9 +117,7 @@ class Bundle:
                     values, keywords = self._passed(names, sources, args, kwargs)
                 result = self._call(text, values, keywords)
         except Exception as error:
-            if not self.catch_execution_error:
-                raise
-            raise self._failed(error, names, sources, reads) from _origin(error)
+            self._raise(error, names, sources, reads)
         finally:
             READS.reset(token)
         if type(result) in _LATER:
@@ -142,49 +159,50 @@ class Bundle:
                 _running.reset(token)
 
     def _untraced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if self._plain_recursion and id(self.function) in _running.get():
+            return self._plainly(args, kwargs)
+        text = self.parameter.read()._data if self.parameter is not None else None
         try:
-            if self._direct:
-                result = self.function(
-                    *[a if type(a) in ATOMS else own(a) for a in args], **{k: own(v) for k, v in kwargs.items()}
-                )
+            if self._passes == "values":
+                result = self._call(text, [own(a) for a in args], {k: own(v) for k, v in kwargs.items()})
             else:
-                text = self.parameter.read()._data if self.parameter is not None else None
-                as_nodes = self._passes != "values"
-                values = [a if as_nodes else own(a) for a in args]
-                result = self._call(text, values, {k: v if as_nodes else own(v) for k, v in kwargs.items()})
+                result = self._call(text, args, kwargs)
         except Exception as error:
-            if not self.catch_execution_error:
-                raise
-            raise self._failed(error, (), (), {}) from _origin(error)
-        if type(result) in ATOMS:
-            return Node(result)
-        return self._later(result, (), (), {}) if type(result) in _LATER else Node(own(result))
+            self._raise(error, (), (), {})
+        return self._unrecorded(result)
+
+    def _plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return own(self._call(None, [own(a) for a in args], {k: own(v) for k, v in kwargs.items()}))
+
+    def _unrecorded(self, result: Any) -> Any:
+        return self._later(result, (), (), {}) if type(result) in _LATER else Constant(own(result))
+
+    def _raise(self, error: Exception, names: Names, sources: Sources, reads: Reads) -> NoReturn:
+        if not self.catch_execution_error:
+            raise error
+        raise self._failed(error, names, sources, reads) from _origin(error)
 
     def _later(self, result: Any, names: Names, sources: Sources, reads: Reads) -> Any:
+        recorded = TRACING.get()
         if isinstance(result, CoroutineType):
-            return self._record_coroutine(result, names, sources, reads, Surroundings(reads))
-        traced = TRACING.get()
+            return self._record_coroutine(result, names, sources, reads, recorded, Surroundings(reads))
         return Stream(
             result,
-            self.operation if traced else None,
+            self.operation if recorded else None,
             reads=reads,
-            finish=lambda found: self._with_reads(names, sources, found) if traced else ((), ()),
-            fail=lambda error, found: self._failed(error, names, sources, found)
-            if self.catch_execution_error
-            else error,
+            finish=lambda found: self._with_reads(names, sources, found) if recorded else ((), ()),
+            fail=lambda e, found: self._failed(e, names, sources, found) if self.catch_execution_error else e,
         )
 
     async def _record_coroutine(
-        self, coroutine: Any, names: Names, sources: Sources, reads: Reads, surroundings: Surroundings
+        self, coroutine: Any, names: Names, sources: Sources, reads: Reads, recorded: bool, surroundings: Surroundings
     ) -> Any:
         try:
             with surroundings.restored():
                 result = await coroutine
         except Exception as error:
-            if not self.catch_execution_error:
-                raise
-            raise self._failed(error, names, sources, reads) from _origin(error)
-        return self._done(result, names, sources, reads) if names or sources or reads or TRACING.get() else Node(result)
+            self._raise(error, names, sources, reads)
+        return self._done(result, names, sources, reads) if recorded else Constant(own(result))
 
     def _done(self, result: Any, names: Names, sources: Sources, reads: Reads) -> Node:
         if not reads and type(result) in ATOMS:
@@ -232,6 +250,7 @@ class Bundle:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._place_in_class = f"{owner.__qualname__}.{name}"
+        self.__dict__.pop("_state_of_methods", None)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Bundle:
         if self._is_bound or self._binds == "nothing":
@@ -245,19 +264,15 @@ class Bundle:
         return self._bound(instance, self._parameter_of(instance))
 
     def _bound(self, instance: Any, parameter: Parameter | None) -> Bundle:
-        bound: Bundle = object.__new__(type(self))
-        bound.__dict__.update(self.__dict__)
-        bound.parameter = parameter
-        bound._bound_to, bound._is_bound, bound._direct = instance, True, False
-        bound._binder = self._binder_of_method
+        state = self.__dict__.get("_state_of_methods")
+        if state is None:
+            state = {**self.__dict__, "_is_bound": True, "_direct": False}
+            state["_binder"] = Binder(self.function, skip_first=True)
+            self.__dict__["_state_of_methods"] = state
+        bound: Bundle = object.__new__(Bundle)
+        bound.__dict__ = state.copy()
+        bound.parameter, bound._bound_to = parameter, instance
         return bound
-
-    @property
-    def _binder_of_method(self) -> Binder:
-        binder: Binder | None = self.__dict__.get("_method_binder")
-        if binder is None:
-            binder = self.__dict__["_method_binder"] = Binder(self.function, skip_first=True)
-        return binder
 
     def _parameter_of(self, instance: Any) -> Parameter:
         attributes = getattr(instance, "__dict__", None)
@@ -282,6 +297,7 @@ class Bundle:
         copied: Bundle = object.__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(self.__dict__)
+        copied.__dict__.pop("_state_of_methods", None)
         copied.parameter = copy.deepcopy(self.parameter, memo)
         copied._bound_to = copy.deepcopy(self._bound_to, memo) if self._binds == "instance" else self._bound_to
         return copied
@@ -291,7 +307,7 @@ class Bundle:
             return getattr, (self._bound_to, self._place_in_class.rpartition(".")[2])
         if isinstance(getattr(name_of(self), "find", lambda: None)(), Bundle):
             return find_named, (name_of(self),)
-        left_out = ("function", "_binder", "_method_binder", "__wrapped__")
+        left_out = ("function", "_binder", "_state_of_methods", "__wrapped__")
         return _restore, (name_of(self.function), {k: v for k, v in self.__dict__.items() if k not in left_out})
 
 

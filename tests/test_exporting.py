@@ -1,0 +1,86 @@
+"""What an exported program promises."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+
+import pytest
+
+import trace_adapters as ta
+from trace_adapters.errors import DataError
+
+HALF = 0.5  # used by the class below
+UNUSED = print
+
+
+def rounded(x):
+    return math.floor(x + HALF)
+
+
+class Agent(ta.Module):
+    """Answers."""
+
+    def __init__(self):
+        self.template = ta.node("Answer: {q}", name="template", trainable=True, description="ä prompt")
+        self.limit = ta.node(3, "limit", trainable=True)
+        self.parts = [ta.node(n, trainable=True) for n in (1, 2)]
+
+    @ta.bundle(trainable=True)
+    def fill(self, template, q):
+        return template.format(q=q)
+
+    def forward(self, q):
+        return self.fill(self.template, q)
+
+    def size(self):
+        return rounded(self.limit.data)
+
+
+def loaded(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_file_is_the_program_with_its_values(tmp_path):
+    """Learned functions and values stand where the original ones stood; the rest is set at the end."""
+    agent = Agent()
+    agent.template.data = "Say:\n{q}"
+    agent.limit.data = 7.6
+    agent.parts[1].data = 20
+    agent.fill.parameter.data = "def fill(self, template, q):\n    # learned\n    return template.format(q=q) + '!'\n"
+    agent.export(tmp_path / "deep" / "agent.py")
+    text = (tmp_path / "deep" / "agent.py").read_text()
+    assert 'node("""Say:\n{q}""", name="template"' in text
+    assert "    def fill(self, template, q):\n        # learned\n" in text
+    assert "import math" in text
+    assert "UNUSED" not in text
+    assert "test_the_file" not in text
+    other = loaded(tmp_path / "deep" / "agent.py", "exported_agent").Agent()
+    assert other("x").data == "Say:\nx!"
+    assert other.size() == 8
+    assert other.values() == {**agent.values(), "fill": other.fill.parameter.data}
+    other.export(tmp_path / "again.py")
+    assert loaded(tmp_path / "again.py", "exported_again").Agent().values()["parts.1"] == 20
+
+
+def test_a_function_with_helpers_is_set_at_the_end(tmp_path):
+    """What cannot stand in a class is a learned value."""
+    agent = Agent()
+    source = "def mark():\n    return '?'\n\ndef fill(self, template, q):\n    return q + mark()\n"
+    agent.fill.parameter.data = source
+    agent.export(tmp_path / "agent.py")
+    assert loaded(tmp_path / "agent.py", "exported_helpers").Agent()("x").data == "x?"
+
+
+def test_a_local_class_cannot_be_exported(tmp_path):
+    """It needs what only its function knows; the error says what to do."""
+
+    class Local(ta.Module):
+        pass
+
+    with pytest.raises(DataError, match="top level"):
+        Local().export(tmp_path / "x.py")
