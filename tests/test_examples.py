@@ -19,6 +19,7 @@ from examples.bbh_dspy import tasks
 from examples.bbh_dspy.data import N_GENERATED, describe_answers, load, split
 from examples.bbh_dspy.metric import exact_match, is_exact
 from trace_adapters import DataError, SettingError
+from trace_adapters.testing.openai_server import ChatRequest, OpenAIServer
 
 Example = dict[str, str]
 
@@ -178,9 +179,9 @@ def test_bad_files_are_refused(tmp_path: Path, content: object, complaint: str) 
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("object_countin", "no task 'object_countin'. Known tasks: boolean_expressions, date_arithmetic"),
-        ("no/such/file.json", "cannot be read: No such file"),
-        ("http://127.0.0.1:9/x.json", "cannot be fetched"),
+        ("object_countin", "^There is no task 'object_countin'. Known tasks: boolean_expressions, date_arithmetic"),
+        ("no/such/file.json", "^The data file 'no/such/file.json' cannot be read: No such file"),
+        ("http://127.0.0.1:9/x.json", "^http://127.0.0.1:9/x.json cannot be fetched"),
     ],
 )
 def test_missing_data_is_named(source: str, complaint: str) -> None:
@@ -212,8 +213,47 @@ def test_wrong_answers_are_no_to_dspy() -> None:
 
 
 def test_copro_gets_the_largest_shape_that_fits() -> None:
-    baselines = pytest.importorskip("examples.bbh_dspy.baselines")
+    from examples.bbh_dspy import baselines
+
     assert baselines.copro_shape(150, 20) == (7, 1)
     assert baselines.copro_shape(600, 20) == (10, 3)
     with pytest.raises(SettingError, match="at least 40 runs"):
         baselines.copro_shape(39, 20)
+
+
+def answering(request: ChatRequest) -> str:
+    """A model that knows the answers, gives them in the fragile form on every other question only, and can propose."""
+    prompt = request.messages[-1]["content"]
+    if "proposed_instruction" in prompt:
+        fields = {"proposed_instruction": "Think first.", "proposed_prefix_for_output_field": "Response:"}
+        return "\n".join(f"[[ ## {name} ## ]]\n{text}" for name, text in fields.items()) + "\n[[ ## completed ## ]]"
+    question = next(example for example in drawn("navigation") if example["input"] in prompt)
+    form = "Answer: " if drawn("navigation").index(question) % 2 == 0 else ""
+    texts = f"[[ ## reasoning ## ]]\nSo.\n\n[[ ## response ## ]]\n{form}{question['target']}"
+    return f"{texts}\n\n[[ ## completed ## ]]"
+
+
+@pytest.mark.parametrize(
+    ("method", "runs", "demonstrations"), [("bootstrap", 20, 4), ("copro", 40, 0)], ids=["bootstrap", "copro"]
+)
+def test_baselines_measure_and_count(tmp_path: Path, method: str, runs: int, demonstrations: int) -> None:
+    """DSPy's optimizers bear the program's crashes, keep to the runs allowed, and the result is written."""
+    from examples.bbh_dspy import baselines
+
+    out = tmp_path / "deep" / "result.json"
+    with OpenAIServer(answering) as server:
+        words = f"--data navigation --method {method} --model stub --base-url {server.base_url} --limit-test 6"
+        code = baselines.main([*words.split(), "--runs", str(runs), "--threads", "2", "--out", str(out)])
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert code == 0
+    assert result["error"] is None
+    assert (result["before"], result["after"], result["n_test"], result["crashes_before"]) == (0.5, 0.5, 6, 3)
+    assert result["demonstrations"] == demonstrations
+    assert 0 < result["runs"] <= runs
+
+
+def test_baselines_refuse_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    from examples.bbh_dspy import baselines
+
+    assert baselines.main(["--data", "nothing", "--method", "copro"]) == 2
+    assert "error: There is no task 'nothing'" in capsys.readouterr().err

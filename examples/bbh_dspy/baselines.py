@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from examples.bbh_dspy.data import Split, load
 from examples.bbh_dspy.measure import CountedQA, RunCounter, measure
 from examples.bbh_dspy.metric import is_exact
 
-UNLIMITED = 1_000_000  # errors that DSPy shall bear: the program crashes at first
 MAX_TOKENS = 300
 
 
@@ -40,16 +38,16 @@ def copro_shape(runs: int, n_examples: int) -> tuple[int, int]:
     return max(fitting, key=lambda shape: (shape[0] * shape[1], shape[1]))
 
 
-def compile_copro(program: CountedQA, split: Split, runs: int) -> dspy.Module:
+def compile_copro(program: CountedQA, split: Split, runs: int) -> CountedQA:
     """Search the predictor's instructions on all examples but the test's, as the article's script does."""
     examples = [*split.train, *split.val]
     breadth, depth = copro_shape(runs, len(examples))
     optimizer = COPRO(metric=is_exact, breadth=breadth, depth=depth)
-    settings = {"num_threads": 1, "max_errors": UNLIMITED, "display_progress": False}
+    settings = {"num_threads": 1, "display_progress": False}
     return optimizer.compile(program, trainset=examples, eval_kwargs=settings)
 
 
-def compile_bootstrap(program: CountedQA, split: Split, runs: int) -> dspy.Module:
+def compile_bootstrap(program: CountedQA, split: Split, runs: int) -> CountedQA:
     """Collect demonstrations from the program's own right answers, sampling anew where it misses.
 
     No labelled ones: the examples have a question and an answer, the predictor a prompt and a response.
@@ -60,7 +58,6 @@ def compile_bootstrap(program: CountedQA, split: Split, runs: int) -> dspy.Modul
         max_bootstrapped_demos=4,
         max_labeled_demos=0,
         max_rounds=max(1, runs // len(examples)),
-        max_errors=UNLIMITED,
     )
     return optimizer.compile(program, trainset=examples)
 
@@ -110,20 +107,15 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
         "runs_allowed": runs,
         "wall_s": round(seconds, 1),
         "error": error,
-        "instructions": learned.predict.signature.instructions,
-        "demonstrations": len(learned.predict.demos),
+        "instructions": {name: predictor.signature.instructions for name, predictor in learned.named_predictors()},
+        "demonstrations": sum(len(predictor.demos) for predictor in learned.predictors()),
     }
 
 
-def connect(model: str, base_url: str | None, temperature: float = 0.0) -> dspy.LM:
-    """The model as DSPy takes it: the embedded one ("local…") or any OpenAI-compatible server's."""
-    if model.split(":")[0] == "local":
-        local = ta.LM(model)
-        model, base_url, key = local.model, local.base_url, local.api_key
-    else:
-        key = os.environ.get("OPENAI_API_KEY", "none")
-    settings = {"temperature": temperature, "max_tokens": MAX_TOKENS, "cache": False}
-    return dspy.LM(f"openai/{model}", api_base=base_url, api_key=key, **settings)
+def for_dspy(lm: ta.LM) -> dspy.LM:
+    """The same model as DSPy takes it; an embedded one runs as long as `lm` is held."""
+    settings = {"temperature": 0.0, "max_tokens": MAX_TOKENS, "cache": False}
+    return dspy.LM(f"openai/{lm.model}", api_base=lm.base_url, api_key=lm.api_key, **settings)
 
 
 def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -145,8 +137,10 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = read_arguments(words)
     try:
         split = load(arguments.data, seed=arguments.seed).limited(arguments.limit_test)
-        dspy.configure(lm=connect(arguments.model, arguments.base_url))
-        result = {"model": arguments.model, **run(arguments.method, split, arguments.runs, arguments.threads)}
+        lm = ta.LM(arguments.model, base_url=arguments.base_url)
+        lm.check()
+        with dspy.context(lm=for_dspy(lm)):
+            result = {"model": arguments.model, **run(arguments.method, split, arguments.runs, arguments.threads)}
     except ta.TraceAdaptersError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

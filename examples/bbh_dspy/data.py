@@ -127,8 +127,9 @@ def read_examples(source: str) -> list[dict[str, str]]:
     Raises:
         DataError: With the reason, if that cannot be done.
     """
+    read = _read(source)
     try:
-        content = json.loads(_read(source))
+        content = json.loads(read)
     except ValueError as error:
         raise DataError(f"{source} holds no JSON: {error}. Expected a BIG-Bench Hard file.") from error
     listed = content.get("examples") if isinstance(content, dict) else content

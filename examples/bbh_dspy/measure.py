@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,10 @@ class RunCounter:
 
 
 class CountedQA(QA):
-    """`QA` whose runs, and those of its copies, are counted."""
+    """`QA` whose runs, and those of its copies, are counted; a crash is an empty answer.
+
+    DSPy's optimizers stop after some crashes, and this program crashes at first on most questions.
+    """
 
     def __init__(self, counter: RunCounter) -> None:
         super().__init__()
@@ -64,9 +68,9 @@ class CountedQA(QA):
         self.counter.begin()
         try:
             return super().forward(question)
-        except Exception:
+        except Exception:  # the program's functions, and the model's replies in a form that DSPy cannot read
             self.counter.crashed()
-            raise
+            return dspy.Prediction(answer="", response="")
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,15 @@ class Accuracy:
         return f"{self.value:.3f} [{low:.3f}, {high:.3f}] on {self.n} examples, {self.crashes} crashes"
 
 
-def measure(program: dspy.Module, examples: Sequence[dspy.Example], threads: int = 1) -> Accuracy:
-    """Run a program once on each example; a run that raises is a wrong answer."""
+def measure(program: CountedQA, examples: Sequence[dspy.Example], threads: int = 1) -> Accuracy:
+    """Run a program once on each example."""
+    crashes = program.counter.crashes
 
-    def judge(example: dspy.Example) -> bool | None:
-        try:
-            return is_exact(example, program(**example.inputs()))
-        except Exception:
-            return None
+    def judge(example: dspy.Example) -> bool:
+        return is_exact(example, program(**example.inputs()))
 
     with ThreadPoolExecutor(threads) as pool:
-        judged = list(pool.map(judge, examples))
-    crashes = sum(right is None for right in judged)
-    return Accuracy(sum(right is True for right in judged), len(judged), crashes)
+        # Each run in a copy of the context: DSPy's settings are there, in a thread they would not be.
+        futures = [pool.submit(copy_context().run, judge, example) for example in examples]
+        right = sum(future.result() for future in futures)
+    return Accuracy(right, len(examples), program.counter.crashes - crashes)
