@@ -162,7 +162,165 @@ All expected answers have this form: digits only. For example: '4'.
 Write one to three short instructions to the language model, each a sentence that begins with a verb, so that it gets \
 such answers right: what to look at, what to do step by step. They must hold for any input of this kind: name nothing \
 from these runs. They are put beside the present ones. Reply with <value name="template">the instructions</value>.
-'''Doc.'''", "async def f(a: int) -> str:"),
+"""
+    )
+    assert options["grammar"].splitlines()[0] == (
+        'root ::= "<value name=\\"template\\">\\n" sentence more{0,2} '
+        '" End with the answer in this form: digits only.\\n</value>"'
+    )
+
+
+def test_new_sentences_are_added_or_replace_and_placeholders_stay() -> None:
+    optimizer = of_template('<value name="template">\nCount first.\n</value>')
+    traces = [run("2+2?", "Answer: 5", "4")]
+    values = [p.candidate["template"] for seed in (0, 1) for p in optimizer.suggest(traces, seed=seed) if p.candidate]
+    assert values == ["Answer.\nCount first.\n{question}", "Count first.\n{question}"]
+
+
+def test_a_long_text_is_only_added_to() -> None:
+    text = Parameter("Keep to these rules. " * 50, "instructions")
+    lm = ScriptedLM(lambda messages: '<value name="instructions">Count first.</value>', profile="small")
+    graph = propagate(bundle(lambda text: "x", name="use")(text), Feedback(0.0, "Wrong."))
+    (proposal,) = OptoPrime([text], lm=lm).suggest([graph], seed=1)
+    assert proposal.candidate == {"instructions": "Keep to these rules. " * 50 + "\nCount first."}
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "replaced"),
+    [
+        ("A.\n{x}\nB: {y}", ("A.\n", "\n{x}\nB: {y}"), ("", "\n{x}\nB: {y}")),
+        ("{x}", ("", "\n{x}"), ("", "\n{x}")),
+        ("A.", ("A.\n", ""), ("", "")),
+        ("", ("", ""), ("", "")),
+    ],
+)
+def test_sentences_have_a_place_in_a_text(text: str, added: tuple[str, str], replaced: tuple[str, str]) -> None:
+    assert frame_of(text, replace=False) == added
+    assert frame_of(text, replace=True) == replaced
+
+
+@pytest.mark.parametrize(
+    ("parameter", "root"),
+    [
+        (Parameter(3, "n"), 'answer ::= "-"? [0-9]{1,9}'),
+        (Parameter(0.5, "n"), 'answer ::= "-"? [0-9]{1,9} ("." [0-9]{1,6})?'),
+        (Parameter(True, "n"), 'answer ::= "true" | "false"'),
+        (Parameter("a", "n", choices=("a", 'b"c', 3)), 'answer ::= "a" | "b\\"c" | "3"'),
+        (Parameter([1], "n"), "answer ::= array"),
+        (Parameter({"a": 1}, "n"), "answer ::= object"),
+        (Parameter(None, "n", kind="json"), "answer ::= json"),
+    ],
+)
+def test_values_get_the_grammar_of_their_type(parameter: Parameter, root: str) -> None:
+    lines = reply_grammar(parameter, "n", parameter.data, "value").splitlines()
+    assert lines[0] == 'root ::= "<value name=\\"n\\">" answer "</value>"'
+    assert lines[1] == root
+    lm = ScriptedLM(lambda messages: "?", profile="small")
+    graph = propagate(bundle(lambda n: n, name="use")(parameter), Feedback(0.0, "Higher."))
+    prompt, _ = asked(OptoPrime([parameter], lm=lm), [graph])
+    assert "Its current value: " in prompt
+    assert "Higher." in prompt
+
+
+def test_blame_goes_to_the_code_that_failed_then_to_others() -> None:
+    memory = Memory(5)
+    failing = [run("q", "There are 8.", "8"), run("q", "There are 9.", "9")]
+    assert choose_parameter(failing, PARAMETERS, BASE, memory, 0) is EXTRACT
+    chosen = []
+    for step in range(12):
+        parameter = choose_parameter(failing, PARAMETERS, BASE, memory, step)
+        chosen.append(parameter.key)
+        for sample in range(4):
+            candidate = {**BASE, parameter.key: f"new {step} {sample}"}
+            memory.tell(Outcome(candidate, "optoprime", 0.0, False))
+    assert chosen[:2] == ["extract_answer", "extract_answer"]
+    assert set(chosen) == {"template", "create_prompt", "extract_answer"}
+    assert chosen.count("extract_answer") >= 5
+
+
+def test_replies_that_could_not_be_used_count_as_attempts() -> None:
+    memory = Memory(5)
+    failing = [run("q", "There are 8.", "8")]
+    for _ in range(12):
+        memory.tell(Outcome(None, "optoprime", None, False, rejected="bad", reply='<value name="extract_answer">'))
+    assert choose_parameter(failing, PARAMETERS, BASE, memory, 0) is not EXTRACT
+    memory.tell(Outcome(BASE, "optoprime", 0.1, True))
+    assert choose_parameter(failing, PARAMETERS, BASE, memory, 0) is EXTRACT
+
+
+def test_a_rejection_is_shown_to_the_parameter_s_next_question() -> None:
+    optimizer = small()
+    reply = '<value name="extract_answer">def f(): pass</value>'
+    optimizer.tell(Outcome(None, "optoprime", None, False, rejected="extract_answer: renamed.", reply=reply))
+    prompt, _ = asked(optimizer, [run("q", "There are 8.", "8")])
+    assert "An earlier version could not be used: extract_answer: renamed." in prompt
+
+
+def test_a_small_prompt_keeps_to_its_budget() -> None:
+    long = "word " * 300
+    traces = [run(f"{long}{n}", f"{long}So it is {n}. {long}", str(n)) for n in range(30, 36)]
+    prompt, _ = asked(small(max_prompt_tokens=400), traces)
+    assert count_tokens(prompt) <= 400
+    assert "So it is 30." in prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('The answer is wrong. We expect the output of your answer to be "8" (a number), but it was "10".', "8"),
+        ("Expected '(A)' but got '(B)'.", "(A)"),
+        ('The program failed: IndexError in f, line 2: x.split("Answer:")\nExpected: 8', "8"),
+        ("It failed.\nExpected: {'answer': 'Yes', 'kind': 'yes or no'}", "Yes"),
+        ("It failed.\nExpected: answer = '8'", "8"),
+        ("Correct answer: paris", "paris"),
+        ("The output should be `a b c`.", "a b c"),
+        ("Expected answer: “Nein”", "Nein"),
+    ],
+)
+def test_the_expected_value_is_read_from_feedback(text: str, expected: str) -> None:
+    assert expected_values(propagate(TEMPLATE, Feedback(0.0, text)))[0] == expected
+
+
+@pytest.mark.parametrize("text", ["", "Wrong.", 'You said "8".', "It is not correct, it was 'x'."])
+def test_feedback_without_an_expected_value_gives_none(text: str) -> None:
+    assert expected_values(propagate(TEMPLATE, Feedback(0.0, text))) == []
+
+
+def test_what_the_run_records_as_expected_comes_first() -> None:
+    graph = propagate(TEMPLATE, Feedback(0.0, 'Expected "9".'), info={"expected": 8})
+    assert expected_values(graph) == ["8"]
+
+
+def test_windows_keep_the_place_of_the_value() -> None:
+    text = "a " * 300 + "the total is 8 items" + " b" * 300
+    assert "total is 8 items" in window("8", text)
+    assert len(window("8", text)) < 240
+    assert window("8", "a " * 300 + "it is 8.").endswith("it is 8.")
+    assert window("8", "short 8") == "short 8"
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        (["8", "15"], "digits only"),
+        (["(A)", "(C)"], "one capital letter in round brackets, brackets included"),
+        (["Yes", "No", "Yes", "No"], "one of 'No', 'Yes'"),
+        (["paris", "rome"], "one word"),
+        (["8", "9", "8", "9", "8"], "digits only"),
+        (["a b", "c d e"], "words in lower case, separated by single spaces"),
+        (["a1", "x y"], ""),
+        ([], ""),
+    ],
+)
+def test_the_form_of_answers_is_named(values: list[str], shape: str) -> None:
+    assert shape_of(values) == shape
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("def f(a, b=1):\n    return a", "def f(a, b=1):"),
+        ("def h():\n    pass\n\nasync def f(a: int) -> str:\n    '''Doc.'''", "async def f(a: int) -> str:"),
         ("def f(\n    a,\n    b,\n):\n    # why\n    return a", "def f(a, b):"),
         ("def f(\n    a,  # one\n):\n    return a", "def f(\n    a,  # one\n):"),
         ("def f(a): return a", "def f(a):"),
