@@ -68,6 +68,10 @@ def _subclass_lm(script: Script, **options: Any) -> Any:
         async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
             return self.forward(prompt, messages, **kwargs)
 
+        def launch(self) -> None: ...
+
+        def kill(self) -> None: ...
+
         def __deepcopy__(self, memo: Any) -> Any:
             return self
 
