@@ -22,7 +22,7 @@ FLOORS = (
     ("context",),
     ("history",),
     ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_definitions", "source_surroundings"),
-    ("arguments", "learned", "pictures"),
+    ("arguments", "learned", "pictures", "trace_json"),
     ("streams",),
     ("recording", "packing", "exporting"),
     ("bundles", "traces", "study"),

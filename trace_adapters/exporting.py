@@ -76,8 +76,8 @@ def _made_by(statement: ast.stmt) -> list[str]:
         return [(alias.asname or alias.name).partition(".")[0] for alias in statement.names]
     if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try)):
         own = [n for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-        inner = [made for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt) for made in _made_by(child)]
-        return [n.id for n in own] + inner
+        inner = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
+        return [n.id for n in own] + [made for child in inner for made in _made_by(child)]
     return []
 
 

@@ -116,9 +116,7 @@ class Module:
         """
         values = _read_values(Path(path))
         known = self.parameters_dict()
-        changed = [
-            k for k, v in values.items() if k in known and known[k].kind == "code" and known[k].data != v
-        ]
+        changed = [k for k, v in values.items() if k in known and known[k].kind == "code" and known[k].data != v]
         if changed and not allow_code:
             raise UntrustedCode(
                 f'{path} holds learned code for {", ".join(changed)}. Read it there under "values"; '
@@ -135,8 +133,8 @@ def model(cls: C) -> C:
     if issubclass(cls, Module):
         return cls
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    made = type(cls.__name__, (cls, Module), names)  # a subclass, so that super() works in the methods of cls
-    return made  # type: ignore[return-value]
+    # a subclass, so that super() works in the methods of cls
+    return type(cls.__name__, (cls, Module), names)  # type: ignore[return-value]
 
 
 def _read_values(path: Path) -> dict[str, Any]:
@@ -173,9 +171,7 @@ def _walk(root: Any) -> Iterator[tuple[str, Parameter]]:
 def _children(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Module):
         own = [(n, v) for n, v in vars(value).items() if not n.startswith("_trace_adapters")]
-        names = dict.fromkeys(
-            n for c in reversed(type(value).__mro__) for n, v in vars(c).items() if _is_method(v)
-        )
+        names = dict.fromkeys(n for c in reversed(type(value).__mro__) for n, v in vars(c).items() if _is_method(v))
         return own + [(name, getattr(value, name)) for name in names if name not in vars(value)]
     if isinstance(value, dict):
         return [(str(key), child) for key, child in value.items()]

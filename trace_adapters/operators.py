@@ -205,9 +205,7 @@ def _iter(self: Node) -> Iterator[Node]:
         return (self[number] for number in range(len(value)))  # type: ignore[index]
     if not hasattr(value, "__iter__"):
         raise TypeError(f"The value of {self.name!r} cannot be iterated over: {value!r}.")
-    return (
-        Node(own(item), None, "", _ITEM, _XY, (self.read(), Constant(number))) for number, item in enumerate(value)
-    )
+    return (Node(own(item), None, "", _ITEM, _XY, (self.read(), Constant(number))) for number, item in enumerate(value))
 
 
 def _setitem(self: Node, key: Any, value: Any) -> None:

@@ -29,8 +29,8 @@ class Pack:
         return _unpack, ([_row(node, self) for node in self.nodes],)
 
 
-def reduce_node(node: Node, protocol: Any = None) -> Any:
-    """`__reduce_ex__` of nodes: a place in a pack."""
+def reduce_node(node: Node) -> Any:
+    """`__reduce__` of nodes: a place in a pack."""
     pack = _pack_of(node)
     if pack is None:
         pack = Pack(_unpacked_ancestors(node))
@@ -41,8 +41,7 @@ def reduce_node(node: Node, protocol: Any = None) -> Any:
 
 def install() -> None:
     """Make nodes travel in packs; parameters travel alone, with their value and no feedback."""
-    Node.__reduce_ex__ = reduce_node  # type: ignore[method-assign]
-    Parameter.__reduce_ex__ = lambda self, protocol: self.__reduce__()  # type: ignore[method-assign]
+    Node.__reduce__ = reduce_node  # type: ignore[method-assign,assignment]
 
 
 def _pack_of(node: Node) -> Pack | None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from trace_adapters import pictures
 from trace_adapters.errors import DataError
-from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, Value
+from trace_adapters.nodes import FailedCall, Node, Parameter, Value
+from trace_adapters.trace_json import (
+    RecordedError as RecordedError,
+    RecordedValue as RecordedValue,
+    error_name as error_name,
+    nodes_from_json,
+    nodes_to_json,
+)
 
 SCHEMA_VERSION = 1
 
@@ -27,9 +36,18 @@ class Feedback:
 
     @classmethod
     def of(cls, value: Any) -> Feedback:
-        """Read a score, a text, a (score, text) pair or an object with `score` and `feedback` as feedback."""
+        """Read a score, a text, a (score, text) pair or an object with `score` and `feedback` as feedback.
+
+        A node counts as its value, an exception as its text.
+        """
+        if isinstance(value, FailedCall):
+            return cls(None, value.create_feedback())
+        if isinstance(value, Node):
+            value = value.data
         if isinstance(value, Feedback):
             return value
+        if isinstance(value, BaseException):
+            return cls(None, f"{error_name(value)}: {value}")
         if isinstance(value, str):
             return cls(None, value)
         if isinstance(value, (bool, int, float)):
@@ -54,16 +72,23 @@ class TraceGraph:
         blanket: Other direct inputs of `nodes`; their own ancestors are left out.
         output: The judged node.
         feedback: What was said of it.
-        names: Node -> a Python identifier, unique inside this graph.
         info: JSON data about the run, e.g. the example's id.
+        given_names: Names to use instead of those that `unique_names` gives.
     """
 
     nodes: list[Node]
     blanket: list[Node]
     output: Node
     feedback: Feedback
-    names: dict[Node, str]
     info: dict[str, Any] = field(default_factory=dict)
+    given_names: dict[Node, str] | None = field(default=None, repr=False)
+
+    @cached_property
+    def names(self) -> dict[Node, str]:
+        """Node -> a Python identifier, unique inside this graph."""
+        if self.given_names is not None:
+            return self.given_names
+        return unique_names(dict.fromkeys([*self.nodes, self.output, *self.blanket]))
 
     @property
     def values(self) -> list[Value]:
@@ -88,20 +113,49 @@ class TraceGraph:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def expand(self, node: Node) -> TraceGraph:
+        """The graph of what a call of a bundle with `traceable_code=True` did inside, with the same feedback.
+
+        Raises:
+            ValueError: If the inside of the node was not recorded.
+        """
+        if node.inside is None:
+            raise ValueError(f"The inside of {node.name!r} was not recorded; only bundle(traceable_code=True) does.")
+        return TraceGraph(_ancestors_inside(node.inside), [], node.inside, self.feedback, dict(self.info))
+
+    def to_mermaid(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+        """A Mermaid flowchart. Repeated calls are folded until about `max_shapes` are left."""
+        return pictures.mermaid(self._picture(max_shapes))
+
+    def to_dot(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+        """A graph in the DOT language of Graphviz, folded as in `to_mermaid`; values are tooltips."""
+        return pictures.dot(self._picture(max_shapes))
+
+    def to_html(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+        """A page of its own: the folded picture, every parameter and every call, values on hover."""
+        return pictures.page(self._repr_html_(max_shapes))
+
+    def _repr_html_(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+        feedback = (self.feedback.score, self.feedback.text)
+        return pictures.fragment(self._picture(max_shapes), self.nodes, self.names, feedback)
+
+    def _picture(self, max_shapes: int) -> pictures.Picture:
+        return pictures.draw(self.nodes, self.blanket, self.output, self.names, max_shapes)
+
     def to_json(self) -> str:
         """The graph as JSON text: lossless for JSON values, `repr` with a flag for others."""
-        everything = [*self.blanket, *self.nodes]
-        index = {node: number for number, node in enumerate(everything)}
-        if self.output not in index:
-            index[self.output] = len(everything)
-            everything.append(self.output)
+        everything = dict.fromkeys([*self.blanket, *self.nodes, self.output])
+        for node in list(everything):
+            if node.inside is not None:
+                everything.update(dict.fromkeys(_ancestors_inside(node.inside)))
+        nodes = list(everything)
         return json.dumps(
             {
                 "schema": SCHEMA_VERSION,
-                "nodes": [_node_to_json(node, self.names.get(node, node.name), index) for node in everything],
+                "nodes": nodes_to_json(nodes, self.names),
                 "blanket": len(self.blanket),
                 "inside": len(self.nodes),
-                "output": index[self.output],
+                "output": next(number for number, node in enumerate(nodes) if node is self.output),
                 "feedback": {"score": self.feedback.score, "text": self.feedback.text},
                 "info": self.info,
             },
@@ -122,13 +176,8 @@ class TraceGraph:
         try:
             data = json.loads(text)
             if data["schema"] != SCHEMA_VERSION:
-                raise DataError(
-                    f"The trace has schema {data['schema']!r}; this version reads {SCHEMA_VERSION}."
-                )
-            known = {parameter.key: parameter for parameter in parameters}
-            nodes: list[Node] = []
-            for entry in data["nodes"]:
-                nodes.append(_node_from_json(entry, nodes, known))
+                raise DataError(f"The trace has schema {data['schema']!r}; this version reads {SCHEMA_VERSION}.")
+            nodes = nodes_from_json(data["nodes"], {parameter.key: parameter for parameter in parameters})
             names = {node: entry["name"] for node, entry in zip(nodes, data["nodes"], strict=True)}
             blanket, inside = data["blanket"], data["inside"]
             return cls(
@@ -136,16 +185,14 @@ class TraceGraph:
                 nodes[:blanket],
                 nodes[data["output"]],
                 Feedback(**data["feedback"]),
-                names,
                 data["info"],
+                names,
             )
         except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
             raise DataError(f"This text is not a trace graph: {error!r}.") from error
 
 
-def propagate(
-    output: Node, feedback: Feedback | str | float, *, info: Mapping[str, Any] | None = None
-) -> TraceGraph:
+def propagate(output: Node, feedback: Feedback | str | float, *, info: Mapping[str, Any] | None = None) -> TraceGraph:
     """Collect the nodes that some trainable parameter reaches on its way to `output`.
 
     The minimal subgraph propagator of OPTO (arXiv 2406.16218 sec. 3).
@@ -164,19 +211,18 @@ def propagate(
     Time O(nodes + edges), no recursion, no model call.
     """
     if not isinstance(output, Node):
-        raise TypeError(
-            f"propagate() takes the node to judge, got {output!r}; make it with a bundle or node()."
-        )
-    top = output.read() if isinstance(output, Parameter) else output
-    ancestors = _ancestors(top)
-    reached: set[Node] = set()
-    for node in ancestors:
-        if (isinstance(node, Value) and node.parameter.trainable) or any(s in reached for s in node.sources):
-            reached.add(node)
-    nodes = [node for node in ancestors if node in reached]
-    blanket = list(dict.fromkeys(s for node in nodes for s in node.sources if s not in reached))
-    names = unique_names(dict.fromkeys([*nodes, top, *blanket]))
-    return TraceGraph(nodes, blanket, top, Feedback.of(feedback), names, dict(info or {}))
+        raise TypeError(f"propagate() takes the node to judge, got {output!r}; make it with a bundle or node().")
+    top = output.read()
+    nodes = _parents_first(top)
+    reached = set(nodes)
+    if any(isinstance(node, Value) and not node.parameter.trainable for node in nodes):
+        reached = set()
+        for node in nodes:
+            if (isinstance(node, Value) and node.parameter.trainable) or any(s in reached for s in node._sources):
+                reached.add(node)
+        nodes = [node for node in nodes if node in reached]
+    blanket = list({source: None for node in nodes for source in node._sources if source not in reached})
+    return TraceGraph(nodes, blanket, top, Feedback.of(feedback), dict(info or {}))
 
 
 def backward(output: Node, feedback: Feedback | str | float) -> TraceGraph:
@@ -204,117 +250,35 @@ def unique_names(nodes: Iterable[Node]) -> dict[Node, str]:
     return names
 
 
-def _ancestors(output: Node) -> list[Node]:
-    """Every node that `output` depends on, itself included, parents first."""
+def _parents_first(output: Node, *, from_parameters: bool = True) -> list[Node]:
+    """What `output` depends on, itself included; only what some parameter went into, unless told otherwise."""
     order: list[Node] = []
-    seen: set[Node] = {output}
-    stack: list[tuple[Node, int]] = [(output, 0)]
+    done: set[Node] = set()
+    stack = [output] if output._led or not from_parameters else []
     while stack:
-        node, position = stack.pop()
-        sources = node.sources
-        while position < len(sources) and sources[position] in seen:
-            position += 1
-        if position == len(sources):
-            order.append(node)
+        node = stack[-1]
+        if node in done:
+            stack.pop()
             continue
-        stack.append((node, position + 1))
-        seen.add(sources[position])
-        stack.append((sources[position], 0))
+        waiting = [s for s in node._sources if s not in done and (s._led or not from_parameters)]
+        if waiting:
+            stack += reversed(waiting)
+        else:
+            stack.pop()
+            done.add(node)
+            order.append(node)
     return order
+
+
+def _ancestors_inside(output: Node) -> list[Node]:
+    """Everything in the recorded inside of a call, and inside of what was called there."""
+    found = dict.fromkeys(_parents_first(output, from_parameters=False))
+    for node in list(found):
+        if node.inside is not None:
+            found = {**dict.fromkeys(_ancestors_inside(node.inside)), **found}
+    return list(found)
 
 
 def _identifier(name: str) -> str:
     text = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
     return text if text and not text[0].isdigit() else f"_{text}"
-
-
-def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name, "value": _value_to_json(node._data)}
-    if isinstance(node, Value):
-        parameter = node.parameter
-        entry["parameter"] = {
-            "key": parameter.key,
-            "kind": parameter.kind,
-            "description": parameter.description,
-            "constraint": parameter.constraint,
-        }
-    elif node._description:
-        entry["description"] = node._description
-    if node.operation is not None:
-        known = [(a, index[s]) for a, s in zip(node._argument_names, node.sources, strict=True) if s in index]
-        entry["operation"] = {
-            "name": node.operation.name,
-            "description": node.operation.description,
-            "language_model": node.operation.language_model,
-            "inputs": known,
-        }
-    if isinstance(node, FailedCall):
-        entry["place"] = node.place
-    return entry
-
-
-def _value_to_json(value: Any) -> dict[str, Any]:
-    if isinstance(value, BaseException):
-        return {"error": error_name(value), "message": str(value)}
-    try:
-        if json.loads(json.dumps(value, allow_nan=False)) == value:
-            return {"json": value}
-    except (TypeError, ValueError, RecursionError):
-        pass
-    return {"repr": repr(value)}
-
-
-class RecordedError(Exception):
-    """An exception read back from a recorded trace.
-
-    Attributes:
-        type_name: The name of the original's class.
-    """
-
-    def __init__(self, type_name: str, message: str) -> None:
-        super().__init__(message)
-        self.type_name = type_name
-
-
-class RecordedValue:
-    """Stands for a value that was no JSON; its `repr` is the original's."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def error_name(error: BaseException) -> str:
-    """The class name of an exception, also of one read back from a recorded trace."""
-    return error.type_name if isinstance(error, RecordedError) else type(error).__name__
-
-
-def _node_from_json(entry: Mapping[str, Any], before: Sequence[Node], known: dict[str, Parameter]) -> Node:
-    value = _value_from_json(entry["value"])
-    if "parameter" in entry:
-        about = entry["parameter"]
-        key = about["key"]
-        if key not in known:
-            known[key] = Parameter(value, key, about["description"], about["constraint"], about["kind"])
-        return Value(value, known[key])
-    if "operation" not in entry:
-        return Node(value, entry["name"], entry.get("description", ""))
-    call = entry["operation"]
-    operation = Operation(call["name"], call["description"], call["language_model"])
-    names = tuple(argument for argument, _ in call["inputs"])
-    sources = tuple(before[number] for _, number in call["inputs"])
-    common = (value, None, entry.get("description", ""), operation, names, sources)
-    if "place" in entry:
-        place = entry["place"]
-        return FailedCall(*common, place=tuple(place) if place else None)
-    return Node(*common)
-
-
-def _value_from_json(entry: Mapping[str, Any]) -> Any:
-    if "json" in entry:
-        return entry["json"]
-    if "error" in entry:
-        return RecordedError(entry["error"], entry["message"])
-    return RecordedValue(entry["repr"])

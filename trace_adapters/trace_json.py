@@ -1,0 +1,121 @@
+"""Nodes as JSON: lossless for JSON values, `repr` with a flag for others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trace_adapters.nodes import FailedCall, NestedCall, Node, Operation, Parameter, Value
+
+
+class RecordedError(Exception):
+    """An exception read back from a recorded trace.
+
+    Attributes:
+        type_name: The name of the original's class.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+
+class RecordedValue:
+    """Stands for a value that was no JSON; its `repr` is the original's."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def error_name(error: BaseException) -> str:
+    """The class name of an exception, also of one read back from a recorded trace."""
+    return error.type_name if isinstance(error, RecordedError) else type(error).__name__
+
+
+def nodes_to_json(nodes: Sequence[Node], names: Mapping[Node, str]) -> list[dict[str, Any]]:
+    """One entry a node; inputs are numbers of earlier entries."""
+    index = {node: number for number, node in enumerate(nodes)}
+    return [_node_to_json(node, names.get(node, node.name), index) for node in nodes]
+
+
+def nodes_from_json(entries: Sequence[Mapping[str, Any]], known: dict[str, Parameter]) -> list[Node]:
+    """Read what `nodes_to_json` wrote; parameters are taken from `known`, or made and put there."""
+    nodes: list[Node] = []
+    for entry in entries:
+        nodes.append(_node_from_json(entry, nodes, known))
+    for node, entry in zip(nodes, entries, strict=True):
+        if isinstance(node, NestedCall):
+            node._inside = nodes[entry["inside"]]
+    return nodes
+
+
+def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name, "value": _value_to_json(node._data)}
+    if isinstance(node, Value):
+        parameter = node.parameter
+        entry["parameter"] = {
+            "key": parameter.key,
+            "kind": parameter.kind,
+            "description": parameter.description,
+            "constraint": parameter.constraint,
+        }
+    elif node._description:
+        entry["description"] = node._description
+    if node.operation is not None:
+        pairs = zip(node._argument_names, node.sources, strict=True)
+        known = [(argument, index[s]) for argument, s in pairs if index.get(s, len(index)) < index[node]]
+        entry["operation"] = {
+            "name": node.operation.name,
+            "description": node.operation.description,
+            "language_model": node.operation.language_model,
+            "inputs": known,
+        }
+    if isinstance(node, FailedCall):
+        entry.update(place=node.place, source=node.source_text)
+    if node.inside is not None and node.inside in index:
+        entry["inside"] = index[node.inside]
+    return entry
+
+
+def _value_to_json(value: Any) -> dict[str, Any]:
+    if isinstance(value, BaseException):
+        return {"error": error_name(value), "message": str(value)}
+    try:
+        if json.loads(json.dumps(value, allow_nan=False)) == value:
+            return {"json": value}
+    except (TypeError, ValueError, RecursionError):
+        pass
+    return {"repr": repr(value)}
+
+
+def _node_from_json(entry: Mapping[str, Any], before: Sequence[Node], known: dict[str, Parameter]) -> Node:
+    value = _value_from_json(entry["value"])
+    if "parameter" in entry:
+        about = entry["parameter"]
+        key = about["key"]
+        if key not in known:
+            known[key] = Parameter(value, key, about["description"], about["constraint"], about["kind"])
+        return Value(value, known[key])
+    if "operation" not in entry:
+        return Node(value, entry["name"], entry.get("description", ""))
+    call = entry["operation"]
+    operation = Operation(call["name"], call["description"], call["language_model"])
+    names = tuple(argument for argument, _ in call["inputs"])
+    sources = tuple(before[number] for _, number in call["inputs"])
+    common = (value, None, entry.get("description", ""), operation, names, sources)
+    if "place" in entry:
+        place = entry["place"]
+        return FailedCall(*common, place=tuple(place) if place else None, source_text=entry.get("source"))
+    return NestedCall(*common) if "inside" in entry else Node(*common)
+
+
+def _value_from_json(entry: Mapping[str, Any]) -> Any:
+    if "json" in entry:
+        return entry["json"]
+    if "error" in entry:
+        return RecordedError(entry["error"], entry["message"])
+    return RecordedValue(entry["repr"])
