@@ -145,6 +145,15 @@ def test_the_learned_program_is_better_on_held_out_examples(
         assert store.studies()[0].state == "finished"
 
 
+def test_fewer_held_out_examples_are_judged_on_demand(
+    optimize: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--limit-test saves runs; none is still refused."""
+    assert optimize("--data", "6", "--metric-calls", "50", "--limit-test", "2") == 0
+    assert "held out (2 examples)" in capsys.readouterr().out
+    assert optimize("--limit-test", "0") == 2
+
+
 def test_a_run_resumes_without_asking_again(
     here: Path, optimize: Callable[..., int], server: OpenAIServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,7 @@ def compile_bootstrap(program: CountedQA, split: Split, runs: int) -> CountedQA:
 METHODS = {"bootstrap": compile_bootstrap, "copro": compile_copro}
 
 
-def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any]:
+def run(method: str, split: Split, runs: int, threads: int = 1, reasons: bool = True) -> dict[str, Any]:
     """Measure the program before and after one of DSPy's optimizers.
 
     Args:
@@ -73,14 +73,15 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
         split: The examples.
         runs: How often the program may run while it is optimized; the two measurements do not count.
         threads: How many test examples run side by side.
+        reasons: See `QA`.
 
     Returns:
         What is to be written: accuracies, runs, wall time, and the error if the optimizer gave up (then the
         program is as it was).
     """
-    before = measure(CountedQA(RunCounter()), split.test, threads)
+    before = measure(CountedQA(RunCounter(), reasons), split.test, threads)
     counter, error, began = RunCounter(runs), None, time.monotonic()
-    program = CountedQA(counter)
+    program = CountedQA(counter, reasons)
     try:
         learned = METHODS[method](program, split, runs)
     except (ta.SettingError, KeyboardInterrupt):
@@ -94,6 +95,7 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
     return {
         "method": method,
         "task": split.task,
+        "reasons": reasons,
         "before": before.value,
         "after": after.value,
         "before_interval": before.interval,
@@ -105,6 +107,7 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
         "runs": spent,
         "runs_crashed": crashes,
         "runs_allowed": runs,
+        "last_crash": counter.last_crash,
         "wall_s": round(seconds, 1),
         "error": error,
         "instructions": {name: predictor.signature.instructions for name, predictor in learned.named_predictors()},
@@ -114,7 +117,7 @@ def run(method: str, split: Split, runs: int, threads: int = 1) -> dict[str, Any
 
 def for_dspy(lm: ta.LM) -> dspy.LM:
     """The same model as DSPy takes it; an embedded one runs as long as `lm` is held."""
-    settings = {"temperature": 0.0, "max_tokens": MAX_TOKENS, "cache": False}
+    settings = {"temperature": 0.0, "max_tokens": MAX_TOKENS}
     return dspy.LM(f"openai/{lm.model}", api_base=lm.base_url, api_key=lm.api_key, **settings)
 
 
@@ -128,6 +131,7 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=150, help="program runs while optimizing (default: 150)")
     parser.add_argument("--seed", type=int, help="another draw of a generated task, another order of a file")
     parser.add_argument("--threads", type=int, default=1, help="test examples side by side (default: 1)")
+    parser.add_argument("--direct", action="store_true", help="no reasoning before the response (dspy.Predict)")
     parser.add_argument("--out", type=Path, help="write the result there as JSON")
     return parser.parse_args(words)
 
@@ -140,7 +144,9 @@ def main(words: Sequence[str] | None = None) -> int:
         lm = ta.LM(arguments.model, base_url=arguments.base_url)
         lm.check()
         with dspy.context(lm=for_dspy(lm)):
-            result = {"model": arguments.model, **run(arguments.method, split, arguments.runs, arguments.threads)}
+            reasons = not arguments.direct
+            result = run(arguments.method, split, arguments.runs, arguments.threads, reasons)
+            result = {"model": arguments.model, **result}
     except ta.TraceAdaptersError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,9 @@ OBJECTIVE = (
 )
 
 
-def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", seed: int = 0) -> dict[str, Any]:
+def build(
+    lm: ta.LM, data: str | None = None, task: str = "object_counting", seed: int = 0, reasons: bool = True
+) -> dict[str, Any]:
     """The program, its data and its metric.
 
     Args:
@@ -28,11 +30,12 @@ def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", see
         data: Path or URL of a BIG-Bench Hard file; without it, examples are generated.
         task: A kind of generated examples; see `examples.bbh_dspy.tasks`.
         seed: Of the generator; a file keeps its order, as in the article.
+        reasons: See `QA`.
     """
     split = load(data or task, seed=None if data else seed).limited(N_TEST)
     dspy.configure(lm=tad.dspy_lm(lm, temperature=0.0, max_tokens=MAX_TOKENS))
     return {
-        "program": tad.wrap(QA(), train=("instructions", "code", "text", "demos")),
+        "program": tad.wrap(QA(reasons), train=("instructions", "code", "text", "demos")),
         "trainset": split.train,
         "valset": split.val,
         "testset": split.test,
@@ -41,3 +44,8 @@ def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", see
         "save": lambda program, directory: program.save(str(directory / "program.json")),
         "facts": {"task": split.task, "majority": split.majority, "answers": split.answer_type},
     }
+
+
+def direct(lm: ta.LM, data: str | None = None, task: str = "object_counting", seed: int = 0) -> dict[str, Any]:
+    """The same without reasoning before the response: shorter replies."""
+    return build(lm, data, task, seed, reasons=False)

@@ -26,12 +26,14 @@ class RunCounter:
     Attributes:
         runs: How many began.
         crashes: How many of them raised.
+        last_crash: What the last one of these raised; None if none did.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.runs = 0
         self.crashes = 0
+        self.last_crash: str | None = None
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -45,10 +47,11 @@ class RunCounter:
                 raise RunsSpent(f"The limit of {self.limit} program runs is reached.")
             self.runs += 1
 
-    def crashed(self) -> None:
+    def crashed(self, error: Exception) -> None:
         """Count one run as failed."""
         with self._lock:
             self.crashes += 1
+            self.last_crash = f"{type(error).__name__}: {error}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunCounter:
         return self  # the copies that an optimizer makes of a program count together
@@ -60,16 +63,16 @@ class CountedQA(QA):
     DSPy's optimizers stop after some crashes, and this program crashes at first on most questions.
     """
 
-    def __init__(self, counter: RunCounter) -> None:
-        super().__init__()
+    def __init__(self, counter: RunCounter, reasons: bool = True) -> None:
+        super().__init__(reasons)
         self.counter = counter
 
     def forward(self, question: str) -> dspy.Prediction:
         self.counter.begin()
         try:
             return super().forward(question)
-        except Exception:  # the program's functions, and the model's replies in a form that DSPy cannot read
-            self.counter.crashed()
+        except Exception as error:  # the program's functions, and the model's replies in a form that DSPy cannot read
+            self.counter.crashed(error)
             return dspy.Prediction(answer="", response="")
 
 

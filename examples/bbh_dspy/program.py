@@ -40,11 +40,14 @@ class QA(dspy.Module):
     """Question to answer.
 
     To be learned: the template, the two functions, the predictor's instructions and its demonstrations.
+
+    Args:
+        reasons: Whether the model writes its reasoning before the response, as in the article's rows with CoT.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reasons: bool = True) -> None:
         super().__init__()
-        self.predict = dspy.ChainOfThought("prompt -> response")
+        self.predict = (dspy.ChainOfThought if reasons else dspy.Predict)("prompt -> response")
         self.template = tad.Text(TEMPLATE, description="Template of the prompt; {question} stands for the question.")
         self.create_prompt = tad.Function(create_prompt)
         self.extract_answer = tad.Function(extract_answer)

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,7 @@ def optimize(
     result_file: Annotated[
         Path | None, typer.Option("--result", metavar="FILE", help="Write scores, calls and tokens as JSON.")
     ] = None,
+    limit_test: Annotated[int | None, typer.Option(help="Judge only so many held-out examples.", min=1)] = None,
     minibatch: Annotated[int, typer.Option(help="Training examples that a step looks at.")] = 4,
     max_steps: Annotated[int | None, typer.Option(help="Steps at most.")] = None,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far it is.")] = True,
@@ -87,6 +89,7 @@ def optimize(
     lm = _program_model(factory, model, base_url, optimizer_model, optimizers)
     required = [name for name, value in {"data": data, "task": task}.items() if value is not None]
     job = build_job(factory, {"lm": lm, "data": data, "task": task, "seed": seed}, required)
+    job = replace(job, testset=list(job.testset)[:limit_test])
     result = run(
         job.program,
         job.trainset,
