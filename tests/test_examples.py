@@ -247,6 +247,7 @@ def test_baselines_measure_and_count(tmp_path: Path, method: str, runs: int, dem
     result = json.loads(out.read_text(encoding="utf-8"))
     assert code == 0
     assert result["error"] is None
+    assert result["last_crash"] == "IndexError: list index out of range"
     assert (result["before"], result["after"], result["n_test"], result["crashes_before"]) == (0.5, 0.5, 6, 3)
     assert result["demonstrations"] == demonstrations
     assert 0 < result["runs"] <= runs

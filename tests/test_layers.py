@@ -21,7 +21,8 @@ FLOORS = (
     ("errors",),
     ("context",),
     ("history",),
-    ("nodes", "code", "lm", "sandbox", "source_checks", "source_compiling", "source_definitions", "source_surroundings"),
+    ("source_checks", "source_compiling", "source_definitions", "source_surroundings"),
+    ("nodes", "code", "lm", "sandbox"),
     ("arguments", "learned", "pictures", "trace_json"),
     ("streams",),
     ("recording", "packing", "exporting"),
@@ -33,10 +34,6 @@ FLOORS = (
 )
 BESIDE = {
     ("exporting", "recording"),
-    ("code", "source_checks"),
-    ("code", "source_compiling"),
-    ("code", "source_definitions"),
-    ("code", "source_surroundings"),
     ("optimization", "evaluation"),
     ("sandbox", "code"),
     ("search", "optimizers"),
