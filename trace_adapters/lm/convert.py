@@ -11,9 +11,12 @@ from typing import Any
 from trace_adapters.errors import AdapterError, SettingError
 from trace_adapters.lm.client import LM
 from trace_adapters.lm.completions import build_request, read_replies
+from trace_adapters.lm.connections import model_error
+from trace_adapters.lm.endpoints import Address
 from trace_adapters.lm.ledger import Question, arecorded, recorded
 from trace_adapters.lm.messages import Messages, join_messages, message_text, read_messages
 from trace_adapters.lm.replies import LanguageModel, Profile, Reply, Usage
+from trace_adapters.lm.sampling import sample_seed
 
 Ask = Callable[[Question, int], list[Reply]]
 AsyncAsk = Callable[[Question, int], Awaitable[list[Reply]]]
@@ -208,30 +211,49 @@ class _Function:
         return Reply(answer, Usage(None, None), question.model, None, latency_s, raw=answer)
 
 
+class _Client:
+    """A client of the SDK, with whatever settings it was made with."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._address = Address(str(getattr(client, "base_url", "")), "")
+
+    def ask(self, question: Question, n: int) -> list[Reply]:
+        started = time.perf_counter()
+        try:
+            response = self._client.chat.completions.create(**self._request(question, n))
+        except Exception as error:
+            raise model_error(error, self._name, self._address) from error
+        return read_replies(response, None, time.perf_counter() - started)
+
+    async def aask(self, question: Question, n: int) -> list[Reply]:
+        started = time.perf_counter()
+        try:
+            response = await self._client.chat.completions.create(**self._request(question, n))
+        except Exception as error:
+            raise model_error(error, self._name, self._address) from error
+        return read_replies(response, None, time.perf_counter() - started)
+
+    def ask_in_new_loop(self, question: Question, n: int) -> list[Reply]:
+        return asyncio.run(self.aask(question, n))
+
+    def _request(self, question: Question, n: int) -> dict[str, Any]:
+        options = dict(question.options)
+        if "seed" in options:
+            options["seed"] = sample_seed(int(options["seed"]), question.sample_index)
+        return build_request(self._name, question.messages, {**options, "n": n if n > 1 else None})
+
+
 def _from_client(client: Any, name: str | None, profile: Profile) -> AdaptedLM:
     if name is None:
         raise SettingError(
             f"expected the name of the model that {client!r} shall be asked for; write as_lm(client, name=...)"
         )
-    if not inspect.iscoroutinefunction(client.chat.completions.create):
-
-        def ask(question: Question, n: int) -> list[Reply]:
-            request = build_request(name, question.messages, {**question.options, "n": n})
-            return read_replies(*_swap(_timed(lambda: client.chat.completions.create(**request))))
-
-        return AdaptedLM(name, ask, None, profile=profile)
-
-    async def aask(question: Question, n: int) -> list[Reply]:
-        request = build_request(name, question.messages, {**question.options, "n": n})
-        started = time.perf_counter()
-        response = await client.chat.completions.create(**request)
-        return read_replies(response, None, time.perf_counter() - started)
-
-    return AdaptedLM(name, lambda question, n: asyncio.run(aask(question, n)), aask, profile=profile)
-
-
-def _swap(timed: tuple[Any, float]) -> tuple[Any, None, float]:
-    return timed[0], None, timed[1]
+    asked = _Client(client, name)
+    if hasattr(client, "__aenter__"):
+        return AdaptedLM(name, asked.ask_in_new_loop, asked.aask, profile=profile)
+    return AdaptedLM(name, asked.ask, None, profile=profile)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

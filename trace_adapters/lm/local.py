@@ -35,18 +35,19 @@ class LocalSettings:
 
     Attributes:
         threads: CPU threads; 0 takes one for each core this process may use, at most 8.
-        slots: Requests answered at the same time; each keeps the prompt it saw last.
+        slots: Requests answered at the same time; others wait. More is not faster on a CPU.
         context: Tokens of prompt and reply together, for each slot.
         batch: Prompt tokens evaluated at once.
-        cache_mib: Memory for the state of prompts that no slot holds any more.
+        cache_mib: Memory for the state of prompts that no slot holds any more, so that prompts with different beginnings
+            can take turns without being read anew.
         idle_s: How long the server stays when no process holds it.
     """
 
     threads: int = 0
-    slots: int = 2
+    slots: int = 1
     context: int = 8192
     batch: int = 512
-    cache_mib: int = 0
+    cache_mib: int = 512
     idle_s: float = 5.0
 
     def __post_init__(self) -> None:

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=1, help="requests answered at the same time")
     parser.add_argument("--context", type=int, default=8192, help="tokens of prompt and reply, for each slot")
     parser.add_argument("--batch", type=int, default=512, help="prompt tokens evaluated at once")
-    parser.add_argument("--cache-mib", type=int, default=0, help="memory for prompts that no slot holds any more")
+    parser.add_argument("--cache-mib", type=int, default=512, help="memory for prompts that no slot holds any more")
     parser.add_argument("--directory", type=Path, help="where lease and state are; without it: foreground")
     parser.add_argument("--idle-s", type=float, default=5.0, help="leave when nobody has held the lease for so long")
     return parser
