@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
 import pytest
@@ -86,7 +87,7 @@ def test_many_nodes_of_one_chain_cost_what_the_chain_costs(copied):
     for _ in range(3_000):
         chain.append(chain[-1] + 1)
     again = copied(chain)
-    assert all(later.sources[0] is earlier for earlier, later in zip(again, again[1:], strict=False))
+    assert all(later.sources[0] is earlier for earlier, later in itertools.pairwise(again))
 
 
 @BOTH

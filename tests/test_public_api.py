@@ -46,6 +46,8 @@ FACES = {
         "UntrustedCode",
         "as_lm",
         "bundle",
+        "carry_context",
+        "format",
         "model",
         "no_trace",
         "node",

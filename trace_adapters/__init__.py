@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trace_adapters.bundles import bundle as bundle
+    from trace_adapters.context import carry_context as carry_context, no_trace as no_trace, using as using
     from trace_adapters.errors import (
         AdapterError as AdapterError,
         BudgetExceeded as BudgetExceeded,
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from trace_adapters.nodes import (
         Node as Node,
         Parameter as Parameter,
-        no_trace as no_trace,
         node as node,
-        using as using,
     )
+    from trace_adapters.operators import format as format
     from trace_adapters.optimization import optimize as optimize
     from trace_adapters.optimizers.demos import Demonstrations as Demonstrations
     from trace_adapters.optimizers.optoprime import OptoPrime as OptoPrime
@@ -83,12 +83,14 @@ _HOMES = {
     "UntrustedCode": "trace_adapters.errors",
     "as_lm": "trace_adapters.lm",
     "bundle": "trace_adapters.bundles",
+    "carry_context": "trace_adapters.context",
+    "format": "trace_adapters.operators",
     "model": "trace_adapters.modules",
-    "no_trace": "trace_adapters.nodes",
+    "no_trace": "trace_adapters.context",
     "node": "trace_adapters.nodes",
     "optimize": "trace_adapters.optimization",
     "propagate": "trace_adapters.traces",
-    "using": "trace_adapters.nodes",
+    "using": "trace_adapters.context",
     "wrap": "trace_adapters.targets",
 }
 __all__ = [*_HOMES]

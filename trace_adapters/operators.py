@@ -11,7 +11,16 @@ from typing import Any
 from trace_adapters.arguments import ATOMS, changed, gather, is_mutable_container, own, snapshot, unique
 from trace_adapters.code import error_place
 from trace_adapters.context import TRACING
-from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter as Parameter, node as node, unwrap
+from trace_adapters.nodes import (
+    Constant,
+    FailedCall,
+    Node,
+    Operation,
+    Parameter as Parameter,
+    Value,
+    node as node,
+    unwrap,
+)
 from trace_adapters.packing import install as install_packing
 from trace_adapters.traces import TraceGraph, backward
 
@@ -104,6 +113,10 @@ def _change(
     after = snapshot(current._data)
     result = _apply(operation, lambda _, *rest: function(after, *rest), names, given)
     if changed(current._data, after):
+        if isinstance(current, Value):
+            raise TypeError(
+                f"{operation.name} changes the value of the parameter {owner.name!r} in place; set its `.data` instead."
+            )
         current._newer = Node(after, current._name, current._description, operation, names, result._sources)
     return result
 

@@ -51,7 +51,8 @@ def draw(
     """Choose what to show of a trace.
 
     Of an operation that is called often the first and the last calls are shown, the others as one shape;
-    failed calls and the output always stand for themselves. Nameless numbers stand in the calls they went into.
+    failed calls and the output always stand for themselves. Nameless numbers and short texts stand in
+    the calls they went into.
     """
     shown = [node for node in blanket if not is_constant(node)] + list(nodes)
     shown += [] if output in set(shown) else [output]
@@ -133,8 +134,9 @@ def fragment(
 
 
 def is_constant(node: Node) -> bool:
-    """Whether a node is a nameless number or None, best shown in the call it went into."""
-    plain = node._data is None or isinstance(node._data, (int, float))
+    """Whether a node is a nameless number, None or short text, best shown in the call it went into."""
+    value = node._data
+    plain = value is None or isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 20)
     return plain and node._name is None and node._operation is None and not isinstance(node, Value)
 
 

@@ -235,18 +235,23 @@ class Bundle:
         return unique([*names, *(node.name for node in extra)]), (*sources, *extra)
 
     def _failed(self, error: Exception, names: Names, sources: Sources, reads: Reads) -> ExecutionError:
-        source = self.learned.source if self.learned is not None else None
-        place, text = error_place(error, source), source.text if source is not None else None
-        if self.learned is not None and names and names[-1:] == (CODE_ARGUMENT,):
-            text = sources[-1]._data
-        if source is None:
-            place, text = failing_line(self.function, error)
+        place, text = self._failing_place(error, names, sources)
         if isinstance(error, ExecutionError) and error.node is not None:
             names, sources = (*names, "raised"), (*sources, error.node)
             error = error.node._data
         names, sources = self._with_reads(names, sources, reads) if not self._closed else (names, sources)
         failed = FailedCall(error, None, "", self.operation, names, sources, place=place, source_text=text)
         return failed.as_error()
+
+    def _failing_place(
+        self, error: Exception, names: Names, sources: Sources
+    ) -> tuple[tuple[int, str] | None, str | None]:
+        """The line that failed, and the source it stands in: the one that ran."""
+        if self.learned is None:
+            return failing_line(self.function, error)
+        source = self.learned.source
+        text = sources[names.index(CODE_ARGUMENT)]._data if CODE_ARGUMENT in names else source.text
+        return error_place(error, source if text == source.text else text), text
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._place_in_class = f"{owner.__qualname__}.{name}"

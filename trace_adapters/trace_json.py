@@ -37,20 +37,34 @@ def error_name(error: BaseException) -> str:
 
 
 def nodes_to_json(nodes: Sequence[Node], names: Mapping[Node, str]) -> list[dict[str, Any]]:
-    """One entry a node; inputs are numbers of earlier entries."""
+    """One entry a node; inputs are numbers of entries, those that are not among `nodes` are left out."""
     index = {node: number for number, node in enumerate(nodes)}
     return [_node_to_json(node, names.get(node, node.name), index) for node in nodes]
 
 
 def nodes_from_json(entries: Sequence[Mapping[str, Any]], known: dict[str, Parameter]) -> list[Node]:
     """Read what `nodes_to_json` wrote; parameters are taken from `known`, or made and put there."""
-    nodes: list[Node] = []
-    for entry in entries:
-        nodes.append(_node_from_json(entry, nodes, known))
+    made: dict[int, Node] = {}
+    waiting = list(range(len(entries) - 1, -1, -1))
+    while waiting:
+        number = waiting[-1]
+        before = [place for _, place in _inputs(entries[number]) if place not in made]
+        if number in made or not before:
+            waiting.pop()
+            made.setdefault(number, _node_from_json(entries[number], made, known))
+        elif len(waiting) > 2 * len(entries) + sum(len(_inputs(entry)) for entry in entries):
+            raise TypeError("the inputs of some node lead back to it")
+        else:
+            waiting += before
+    nodes = [made[number] for number in range(len(entries))]
     for node, entry in zip(nodes, entries, strict=True):
         if isinstance(node, NestedCall):
             node._inside = nodes[entry["inside"]]
     return nodes
+
+
+def _inputs(entry: Mapping[str, Any]) -> list[Any]:
+    return list(entry["operation"]["inputs"]) if "operation" in entry else []
 
 
 def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str, Any]:
@@ -67,7 +81,7 @@ def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str,
         entry["description"] = node._description
     if node.operation is not None:
         pairs = zip(node._argument_names, node.sources, strict=True)
-        known = [(argument, index[s]) for argument, s in pairs if index.get(s, len(index)) < index[node]]
+        known = [(argument, index[s]) for argument, s in pairs if s in index]
         entry["operation"] = {
             "name": node.operation.name,
             "description": node.operation.description,
@@ -92,7 +106,7 @@ def _value_to_json(value: Any) -> dict[str, Any]:
     return {"repr": repr(value)}
 
 
-def _node_from_json(entry: Mapping[str, Any], before: Sequence[Node], known: dict[str, Parameter]) -> Node:
+def _node_from_json(entry: Mapping[str, Any], before: Mapping[int, Node], known: dict[str, Parameter]) -> Node:
     value = _value_from_json(entry["value"])
     if "parameter" in entry:
         about = entry["parameter"]

@@ -121,7 +121,8 @@ class TraceGraph:
         """
         if node.inside is None:
             raise ValueError(f"The inside of {node.name!r} was not recorded; only bundle(traceable_code=True) does.")
-        return TraceGraph(_ancestors_inside(node.inside), [], node.inside, self.feedback, dict(self.info))
+        nodes = _parents_first(node.inside, from_parameters=False)
+        return TraceGraph(nodes, [], node.inside, self.feedback, dict(self.info))
 
     def to_mermaid(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
         """A Mermaid flowchart. Repeated calls are folded until about `max_shapes` are left."""

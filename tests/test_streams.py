@@ -1,0 +1,118 @@
+"""What bundles of generators promise."""
+
+from __future__ import annotations
+
+import pytest
+
+import trace_adapters as ta
+
+
+@ta.bundle
+def words(text, sep=" "):
+    """The words, one by one."""
+    yield from text.split(sep)
+
+
+@ta.bundle
+async def awords(text):
+    for word in text.split():
+        yield word
+
+
+def test_chunks_come_as_they_are_made_and_the_node_is_complete_at_the_end():
+    """Consuming is lazy; afterwards the value is everything."""
+    made = []
+
+    @ta.bundle
+    def count(n):
+        for number in range(n):
+            made.append(number)
+            yield number
+
+    y = count(ta.node(3, name="n", trainable=True))
+    stream = iter(y)
+    assert (next(stream), made, y.ended) == (0, [0], False)
+    assert (list(stream), y.ended, y.data) == ([1, 2], True, [0, 1, 2])
+    assert list(y) == [0, 1, 2]
+    assert [p.key for p in ta.propagate(y, "x").parameters] == ["n"]
+
+
+def test_reading_the_value_runs_a_stream_to_its_end():
+    """Also by an operator, another bundle, or a test of equality."""
+    assert words("a b").data == ["a", "b"]
+    assert ta.bundle(lambda parts: "-".join(parts))(words("a b")).data == "a-b"
+    assert words("a b") == ["a", "b"]
+    assert len(words("a b")) == 2
+    assert repr(words("a b")) == "<Stream words=['a', 'b']>"
+
+
+def test_a_stream_runs_under_the_values_of_its_call():
+    """And what its body reads on the way are inputs."""
+    x = ta.node(1, name="x", trainable=True)
+
+    @ta.bundle
+    def read(n):
+        for _ in range(n):
+            yield x.data
+
+    with ta.using({"x": 5}):
+        y = read(2)
+    assert y.data == [5, 5]
+    assert y.inputs["x"] is x
+    assert ta.propagate(y, "x").candidate == {"x": 5}
+
+
+def test_a_failing_stream_raises_with_what_it_was_given():
+    """At the chunk that fails, and whenever it is read again."""
+
+    @ta.bundle
+    def fail(n):
+        yield n
+        raise ValueError("no more")
+
+    y = fail(ta.node(1, name="n", trainable=True))
+    stream = iter(y)
+    assert next(stream) == 1
+    for _ in range(2):
+        with pytest.raises(ta.ExecutionError, match="no more") as caught:
+            next(iter(stream)) if not y.ended else y.data
+    assert [p.key for p in caught.value.node.parents] == ["n"]
+    assert caught.value.node.place[1].strip() == 'raise ValueError("no more")'
+
+
+def test_a_closed_stream_is_what_has_come():
+    """The rest is not run."""
+    y = words("a b c")
+    next(iter(y))
+    y.close()
+    assert y.data == ["a"]
+
+
+def test_streams_without_tracing_have_no_history():
+    """But the same values."""
+    with ta.no_trace():
+        y = words(ta.node("a b", name="x", trainable=True))
+    assert (y.data, y.parents) == (["a", "b"], [])
+
+
+async def test_async_generators():
+    """`async for` gives the chunks; before the end the value cannot be read."""
+    y = awords(ta.node("a b", name="text", trainable=True))
+    with pytest.raises(RuntimeError, match="async for"):
+        y.data
+    assert [chunk async for chunk in y] == ["a", "b"]
+    assert (y.data, [p.key for p in y.parents]) == (["a", "b"], ["text"])
+    assert [chunk async for chunk in y] == ["a", "b"]
+
+
+async def test_an_async_stream_that_fails():
+    """The failed call is at hand."""
+
+    @ta.bundle
+    async def fail():
+        yield 1
+        raise KeyError("k")
+
+    with pytest.raises(ta.ExecutionError) as caught:
+        [chunk async for chunk in fail()]
+    assert isinstance(caught.value.__cause__, KeyError)
