@@ -209,7 +209,7 @@ def test_as_lm_refuses_the_rest(thing):
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens"), [("", 0), ("hello", 1), ("3.14", 4), ("internationalization", 4), ("日本", 3)]
+    ("text", "tokens"), [("", 0), ("hello", 1), ("3.14", 4), ("internationalization", 4), ("a 12", 4), ("日本", 2)]
 )
 def test_token_estimate(text, tokens):
     """The estimate is deterministic and errs upwards."""

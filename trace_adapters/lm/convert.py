@@ -273,7 +273,9 @@ def _entry_usage(entry: Mapping[str, Any]) -> Usage:
 
 
 def _entry_reasons(entry: Mapping[str, Any], count: int) -> list[str | None]:
-    choices = getattr(entry.get("response"), "choices", None) or []
+    response = entry.get("response")
+    answers = response if isinstance(response, list | tuple) else [response]
+    choices = getattr(response, "choices", None) or answers
     reasons = [getattr(choice, "finish_reason", None) for choice in choices]
     return reasons if len(reasons) == count else [None] * count
 

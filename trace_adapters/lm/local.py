@@ -38,8 +38,8 @@ class LocalSettings:
         slots: Requests answered at the same time; others wait. More is not faster on a CPU.
         context: Tokens of prompt and reply together, for each slot.
         batch: Prompt tokens evaluated at once.
-        cache_mib: Memory for the state of prompts that no slot holds any more, so that prompts with different beginnings
-            can take turns without being read anew.
+        cache_mib: Memory for the state of prompts that no slot holds any more, so that prompts with different
+            beginnings can take turns without being read anew.
         idle_s: How long the server stays when no process holds it.
     """
 
