@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from trace_adapters.code import annotate
@@ -17,6 +18,7 @@ from trace_adapters.traces import TraceGraph, unique_names
 SECTIONS = ("code", "documentation", "variables", "constraints", "inputs", "others", "outputs", "feedback")
 _SHORT = 40  # characters up to which a nameless text stands in the call itself
 REPEATS = 6  # calls of one operation in a trace that are shown without folding
+ARGUMENTS = 20  # of one call that are all shown
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _View:
         self.trace = trace
         self.variables = variables
         inside = set(trace.nodes)
-        rest = [node for node in trace.nodes if not self._is_variable(node)]
+        rest = [node for node in trace.nodes if not self.is_variable(node)]
         given = set(trace.blanket)
         extra = [] if trace.output in inside or trace.output in given else [trace.output]
         everything = unique_names([*variables, *trace.blanket, *rest, *extra])
@@ -119,7 +121,8 @@ class _View:
         called = set(self.calls)
         self.inputs = [node for node in [*trace.blanket, *rest, *extra] if node not in called]
 
-    def _is_variable(self, node: Node) -> bool:
+    def is_variable(self, node: Node) -> bool:
+        """Whether a node is the value of a parameter that may be changed."""
         return isinstance(node, Value) and node.parameter in self.variables
 
     def name(self, node: Node) -> str:
@@ -140,20 +143,45 @@ class _View:
 
     def kept(self, repeats: int) -> tuple[list[Node | str], set[Node]]:
         """The calls to be shown, with a remark where calls were folded, and the calls that were."""
-        groups: dict[str, list[Node]] = {}
-        for node in self.calls:
-            groups.setdefault(_operation_name(node), []).append(node)
+        return self._fold(self.calls, [self._call_group(node, repeats) for node in self.calls], repeats)
+
+    def kept_inputs(self, repeats: int) -> list[Node | str]:
+        """The inputs to be shown, with a remark where inputs of one name were folded."""
+        shown = [node for node in self.inputs if not self.is_constant(node) and node is not self.trace.output]
+        return self._fold(shown, [("inputs", node.name) for node in shown], repeats)[0]
+
+    def _call_group(self, node: Node, repeats: int) -> tuple[str, str]:
+        """What folds with what: calls of one operation. Failed calls stand alone while there is room for that."""
+        operation = _operation_name(node)
+        if isinstance(node, FailedCall):
+            return (
+                (self.name(node), "") if repeats > 1 else (f"calls of {operation} that raised", error_line(node._data))
+            )
+        return (self.name(node), "") if repeats > 1 and node in self.near_failures else ("calls of", operation)
+
+    @cached_property
+    def near_failures(self) -> set[Node]:
+        """What went into failed calls."""
+        return {source for node in self.calls if node.failed for source in node.sources}
+
+    def _fold(
+        self, nodes: Sequence[Node], groups: Sequence[tuple[str, str]], repeats: int
+    ) -> tuple[list[Node | str], set[Node]]:
+        members: dict[tuple[str, str], list[Node]] = {}
+        for node, key in zip(nodes, groups, strict=True):
+            members.setdefault(key, []).append(node)
         folded: dict[Node, str] = {}
-        for group in groups.values():
+        for (what, which), group in members.items():
             edge = max(repeats // 2, 1) if repeats else 0
             middle = group[edge : len(group) - max(edge, 1)] if len(group) > max(repeats, 1) else []
+            middle = [node for node in middle if node is not self.trace.output]
             for node in middle:
                 folded[node] = ""
             if middle:
                 first, last = self.name(middle[0]), self.name(middle[-1])
                 span = f"{first} … {last}" if len(middle) > 1 else first
-                folded[middle[0]] = f"# … {len(middle)} more calls of {_operation_name(middle[0])}: {span}"
-        lines: list[Node | str] = [folded.get(node, node) for node in self.calls if folded.get(node, node) != ""]
+                folded[middle[0]] = f"# … {len(middle)} more {what} {which}: {span}"
+        lines: list[Node | str] = [folded.get(node, node) for node in nodes if folded.get(node, node) != ""]
         return lines, set(folded)
 
 
@@ -232,18 +260,29 @@ def _program(
 
 def _call_lines(view: _View, repeats: int) -> list[str]:
     lines, _ = view.kept(repeats)
-    return [line if isinstance(line, str) else _call_line(view, line) for line in lines]
+    return [line if isinstance(line, str) else _call_line(view, line, repeats) for line in lines]
 
 
-def _call_line(view: _View, node: Node) -> str:
+def _call_line(view: _View, node: Node, repeats: int) -> str:
     operation = _operation_name(node)
     arguments = []
-    for argument, source in node.recorded_inputs.items():
+    left_out = 0
+    count = len(node.sources)
+    for number, (argument, source) in enumerate(node.recorded_inputs.items()):
         name = view.argument(source)
         is_own_code = isinstance(source, Value) and source.parameter.kind == "code"
         if is_own_code and (name == operation or argument.startswith("_")):
             continue
+        at_an_end = number <= repeats or number >= count - 1 - repeats
+        if count > ARGUMENTS and not at_an_end and not source.failed and not view.is_variable(source):
+            left_out += 1
+            if left_out == 1:
+                arguments.append("")  # to be said below, in its place
+                place = len(arguments) - 1
+            continue
         arguments.append(f"{argument}={name}")
+    if left_out:
+        arguments[place] = f"… {left_out} more …"
     return f"{view.name(node)} = {operation}({', '.join(arguments)})" + ("  # raises" if node.failed else "")
 
 
@@ -255,12 +294,17 @@ def _runs(views: Sequence[_View], total: int, hidden: frozenset[str], repeats: i
         _, folded = view.kept(repeats)
         outputs = [view.trace.output]
         others = [node for node in view.calls if node not in folded and node is not view.trace.output]
-        inputs = [node for node in view.inputs if not view.is_constant(node) and node is not view.trace.output]
-        for section, nodes in (("inputs", inputs), ("others", others), ("outputs", outputs)):
+        inputs = view.kept_inputs(repeats)
+        sections: list[tuple[str, Sequence[Node | str]]] = [
+            ("inputs", inputs),
+            ("others", others),
+            ("outputs", outputs),
+        ]
+        for section, nodes in sections:
             if section not in hidden and nodes:
                 lines.append(f"## {section.capitalize()}")
                 for node in nodes:
-                    lines += _value_lines(view, node, explained)
+                    lines += [node] if isinstance(node, str) else _value_lines(view, node, explained)
         if "feedback" not in hidden:
             lines += ["## Feedback", *_feedback_lines(view.trace)]
     if len(views) < total:
