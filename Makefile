@@ -35,7 +35,10 @@ model: $(READY)
 	$(BIN)/trace-adapters models fetch $(MODEL)
 
 demo: model
-	$(BIN)/python -m examples.bbh_dspy.demo
+	@mkdir -p runs/demo
+	DSPY_CACHEDIR=runs/demo/cache $(BIN)/trace-adapters optimize examples/bbh_dspy/job.py --task object_counting \
+		--model local --optimizer optoprime,demos --metric-calls 150 --max-steps 6 --resume --study demo \
+		--store sqlite:///runs/demo/study.db --export runs/demo/learned --result runs/demo/result.json
 
 # The small model lets the tests run a real one; without network they are skipped, and say so.
 test-model: $(READY)

@@ -35,10 +35,11 @@ ERRANDS = (
 
 
 def object_counting(rng: random.Random) -> tuple[str, str]:
-    """How many things of one kind are on a shelf that also holds things of another kind."""
+    """How many things of one kind are on a shelf; on every third shelf there are also things of another kind."""
     asked, other = rng.sample(list(KINDS), 2)
-    counted = [(thing, _amount(rng)) for thing in rng.sample(KINDS[asked], rng.randint(2, 4))]
-    beside = [(thing, _amount(rng)) for thing in rng.sample(KINDS[other], rng.randint(1, 2))]
+    counted = [(thing, _amount(rng)) for thing in rng.sample(KINDS[asked], rng.randint(3, 6))]
+    mixed = rng.random() < 1 / 3
+    beside = [(thing, _amount(rng)) for thing in rng.sample(KINDS[other], rng.randint(1, 2))] if mixed else []
     things = counted + beside
     rng.shuffle(things)
     shelf = _listed([_quantity(thing, amount) for thing, amount in things])
