@@ -25,6 +25,7 @@ _LATER = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 _running: ContextVar[frozenset[int]] = ContextVar("trace_adapters_running", default=frozenset())
 
 _new: Any = object.__new__
+_is_tracing = TRACING.get
 Names = tuple[str, ...]
 Sources = tuple[Node, ...]
 Reads = dict[Node, None]
@@ -76,7 +77,7 @@ class Bundle:
         return [self.parameter] if self.parameter is not None else []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not TRACING.get():
+        if not _is_tracing():
             if not self._direct or kwargs:
                 return self._untraced(args, kwargs)
             try:

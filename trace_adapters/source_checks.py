@@ -71,9 +71,7 @@ def parse_source(text: str) -> ast.Module:
     if not isinstance(text, str):
         raise CodeError(f"The source must be a string, got {type(text).__name__}: {text!r:.80}.")
     if len(text) > MAX_SOURCE_CHARS:
-        raise CodeError(
-            f"The source has {len(text)} characters, at most {MAX_SOURCE_CHARS} may be. Shorten it."
-        )
+        raise CodeError(f"The source has {len(text)} characters, at most {MAX_SOURCE_CHARS} may be. Shorten it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)

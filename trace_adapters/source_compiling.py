@@ -30,9 +30,7 @@ def compile_source(text: str) -> types.CodeType:
     return _compile(text)
 
 
-def load_function(
-    text: str, name: str, namespace: Mapping[str, Any] | Callable[..., Any]
-) -> types.FunctionType:
+def load_function(text: str, name: str, namespace: Mapping[str, Any] | Callable[..., Any]) -> types.FunctionType:
     """Make the function `name` of a source text in this process.
 
     The text's own imports, constants and other functions stay private to the result; nothing is written to
@@ -127,12 +125,8 @@ def _compile_maker(text: str, name: str, free: tuple[str, ...]) -> types.CodeTyp
     """
     _register(text)
     tree = parse_source(text)
-    if name not in {
-        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }:
-        raise CodeError(
-            f"Expected a top-level function {name!r}; the source does not define it. Keep its name."
-        )
+    if name not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}:
+        raise CodeError(f"Expected a top-level function {name!r}; the source does not define it. Keep its name.")
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     frame = f"def outer({', '.join(free)}):\n  def make():\n    return {name}\n  return make"
     outer = cast("ast.FunctionDef", ast.parse(frame).body[0])

@@ -237,16 +237,21 @@ def backward(output: Node, feedback: Feedback | str | float) -> TraceGraph:
 def unique_names(nodes: Iterable[Node]) -> dict[Node, str]:
     """Give every node an identifier, unique among these nodes: `x`, `x_2`, `x_3`."""
     taken: dict[str, int] = {}
+    stems: dict[str, str] = {}
     names: dict[Node, str] = {}
     for node in nodes:
-        stem = _identifier(node.name)
+        given = node.name
+        stem = stems.get(given)
+        if stem is None:
+            stem = stems[given] = _identifier(given)
         number = taken.get(stem, 0) + 1
         name = stem if number == 1 else f"{stem}_{number}"
         while number > 1 and name in taken:
             number += 1
             name = f"{stem}_{number}"
         taken[stem] = number
-        taken.setdefault(name, 1)
+        if number > 1:
+            taken[name] = 1
         names[node] = name
     return names
 

@@ -236,7 +236,7 @@ class Study:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The accepted trial of the highest finite score, the latest of equals (it was better on a minibatch); None if there is none."""
+        """The accepted trial of the highest finite score, of equals the latest; None if there is none."""
         return trials.best_of(self.trials())
 
     # Calls and events

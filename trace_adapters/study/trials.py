@@ -53,7 +53,7 @@ def read_trials(connection: Connection, study_id: int, number: int | None = None
 
 
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The accepted trial of the highest finite score, the latest of equals (it was better on a minibatch); None if there is none."""
+    """The accepted trial of the highest finite score, of equals the latest; None if there is none."""
     accepted = [trial for trial in trials if trial.accepted and _rank(trial) > -math.inf]
     return max(accepted, key=lambda trial: (_rank(trial), trial.number), default=None)
 
