@@ -167,9 +167,10 @@ def wrap(program: Any, **options: Any) -> Target:
     if "parameters" in options:
         return PythonTarget(program, **options)
     names = ", ".join(sorted(known)) or "none"
+    kind = f"{type(program).__module__}.{type(program).__qualname__}"
     raise AdapterError(
-        f"Cannot find the parameters of {program!r}: it is no ta.Module and no bundle, and no adapter is installed "
-        f"for {type(program).__module__} (installed: {names}). Make it a ta.Module or pass parameters=[...]."
+        f"Cannot find the parameters of a {kind}: it is no ta.Module and no bundle, and no installed adapter is for "
+        f"its framework (installed: {names}). Make it a ta.Module, or pass parameters=[...]."
     )
 
 
