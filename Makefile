@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 LOWEST ?= .venv-lowest
+BENCH  ?= .venv-bench
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
@@ -11,14 +12,15 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench model test-model test-lowest clean
+.PHONY: help setup demo test lint format bench bench-core model test-model test-lowest clean
 
 help:
 	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
 	@echo "make test         lint, types and tests"
 	@echo "make lint         ruff and mypy only"
 	@echo "make format       let ruff rewrite the files"
-	@echo "make bench        DSPy's own optimizers on the demo's program, model and split"
+	@echo "make bench        the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
+	@echo "make bench-core   the tracer against trace-opt only; writes benchmarks/results/core.md"
 	@echo "make test-lowest  the tests that meet a dependency, with the lowest supported versions"
 	@echo "make clean        remove what the other targets made, but not runs/"
 
@@ -56,7 +58,16 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: model
+$(BENCH)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --editable . "trace-opt==0.1.3.8"
+	@touch $@
+
+# The peer has a virtual environment of its own: it is never a dependency of the project.
+bench-core: $(BENCH)/.ready
+	$(BENCH)/bin/python -m benchmarks.core
+
+bench: bench-core model
 	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method bootstrap --out runs/bench/bootstrap.json
 	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method copro --out runs/bench/copro.json
 
@@ -71,5 +82,5 @@ test-lowest: $(LOWEST)/.ready
 		tests/test_lm.py tests/test_public_api.py tests/test_study.py tests/test_study_store.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -88,7 +88,7 @@ class TraceGraph:
         """Node -> a Python identifier, unique inside this graph."""
         if self.given_names is not None:
             return self.given_names
-        return unique_names(dict.fromkeys([*self.nodes, self.output, *self.blanket]))
+        return unique_names([*(self.nodes or [self.output]), *self.blanket])
 
     @property
     def values(self) -> list[Value]:
@@ -236,22 +236,32 @@ def backward(output: Node, feedback: Feedback | str | float) -> TraceGraph:
 
 def unique_names(nodes: Iterable[Node]) -> dict[Node, str]:
     """Give every node an identifier, unique among these nodes: `x`, `x_2`, `x_3`."""
-    taken: dict[str, int] = {}
+    nodes = list(nodes)
     stems: dict[str, str] = {}
-    names: dict[Node, str] = {}
+    given: list[str] = []
     for node in nodes:
-        given = node.name
-        stem = stems.get(given)
+        name = node._name
+        if name is None:
+            name = node._operation.name if node._operation is not None else type(node._data).__name__
+        stem = stems.get(name)
         if stem is None:
-            stem = stems[given] = _identifier(given)
-        number = taken.get(stem, 0) + 1
-        name = stem if number == 1 else f"{stem}_{number}"
-        while number > 1 and name in taken:
+            stem = stems[name] = _identifier(name)
+        given.append(stem)
+    reserved = set(stems.values())  # only these can be met by a stem with a number
+    last: dict[str, int] = {}
+    names: dict[Node, str] = {}
+    for node, stem in zip(nodes, given, strict=True):
+        number = last.get(stem)
+        if number is None:
+            last[stem] = 1
+            names[node] = stem
+            continue
+        number += 1
+        name = f"{stem}_{number}"
+        while name in reserved:
             number += 1
             name = f"{stem}_{number}"
-        taken[stem] = number
-        if number > 1:
-            taken[name] = 1
+        last[stem] = number
         names[node] = name
     return names
 
@@ -263,16 +273,17 @@ def _parents_first(output: Node, *, from_parameters: bool = True) -> list[Node]:
     stack = [output] if output._led or not from_parameters else []
     while stack:
         node = stack[-1]
-        if node in done:
+        waits = False
+        if node not in done:
+            for source in reversed(node._sources):
+                if source not in done and (source._led or not from_parameters):
+                    stack.append(source)
+                    waits = True
+            if not waits:
+                done.add(node)
+                order.append(node)
+        if not waits:
             stack.pop()
-            continue
-        waiting = [s for s in node._sources if s not in done and (s._led or not from_parameters)]
-        if waiting:
-            stack += reversed(waiting)
-        else:
-            stack.pop()
-            done.add(node)
-            order.append(node)
     return order
 
 
