@@ -1,0 +1,85 @@
+"""The shipped checks pass on what we ship, and fail on what breaks a promise."""
+
+from __future__ import annotations
+
+import pytest
+
+import trace_adapters as ta
+from trace_adapters.optimizers.base import Proposal
+from trace_adapters.testing.conformance import check_optimizer, check_target
+
+EXAMPLE = {"q": "2+2", "answer": "4"}
+
+
+class Program(ta.Module):
+    def __init__(self):
+        self.template = ta.node("Sum: {q}", name="template", trainable=True)
+
+    @ta.bundle(trainable=True)
+    def read(self, template, q):
+        return template.format(q=q)
+
+    def forward(self, q):
+        return self.read(self.template, q)
+
+
+def metric(example, output):
+    return ta.Feedback(float(output == example["answer"]), "expected 4")
+
+
+CHANGED = {"template": "Add: {q}"}
+FAILING = {"read": "def read(self, template, q):\n    return [][1]"}
+
+
+def test_plain_python_keeps_the_promises_of_a_target():
+    check_target(ta.wrap(Program()), EXAMPLE, metric, CHANGED, FAILING)
+
+
+def test_a_target_that_changes_the_program_is_caught():
+    """A check that cannot fail would be none."""
+
+    class Careless:
+        def __init__(self):
+            self.inner = ta.wrap(Program())
+            self.program = self.inner.program
+
+        def with_values(self, candidate):
+            self.program.set_values(candidate)
+            return Program()
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    with pytest.raises(AssertionError, match="not changed"):
+        check_target(Careless(), EXAMPLE, metric, CHANGED, FAILING)
+
+
+def traces():
+    target = ta.wrap(Program())
+    run = target.run(target.program.values(), EXAMPLE)
+    return [ta.propagate(run.node, target.judge(metric, EXAMPLE, run))]
+
+
+def test_optoprime_keeps_the_promises_of_an_optimizer():
+    def make():
+        replies = ['<value name="template">New: {q}</value>', "nothing", '<value name="template">Other: {q}</value>']
+        return ta.OptoPrime(Program().parameters(), lm=ta.ScriptedLM(replies))
+
+    check_optimizer(make, traces(), Program().values())
+
+
+def test_an_optimizer_that_forgets_keys_is_caught():
+    class Forgetful:
+        name = "forgetful"
+
+        def suggest(self, traces, *, n=1, base=None, seed=0):
+            return [Proposal({"template": "x {q}"}, self.name)]
+
+        def observe(self, traces):
+            pass
+
+        def tell(self, outcome):
+            pass
+
+    with pytest.raises(AssertionError, match="every key"):
+        check_optimizer(Forgetful, traces(), Program().values())
