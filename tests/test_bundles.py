@@ -70,9 +70,9 @@ def test_learned_code_runs_in_another_process():
 
 def test_learned_code_that_fails_shows_its_own_line():
     """The place of an error is in the source that ran."""
-    with ta.using({"extract": "def extract(response):\n    x = 1\n    return [][x]\n"}):
-        with pytest.raises(ExecutionError) as caught:
-            extract("x")
+    source = "def extract(response):\n    x = 1\n    return [][x]\n"
+    with ta.using({"extract": source}), pytest.raises(ExecutionError) as caught:
+        extract("x")
     assert isinstance(caught.value.__cause__, IndexError)
     assert caught.value.node.place == (3, "    return [][x]")
 
