@@ -94,7 +94,8 @@ def main() -> None:
         name = ", ".join(f"{key} {value}" for key, value in setting.items())
         kind = "two kinds" if mixed else "one kind"
         print(
-            f"| {name} | {kind} | {row.wall_s:.2f} | {row.cpu_s:.2f} | {row.prompt_tokens:.0f} ({row.cached_tokens:.0f}) "
+            f"| {name} | {kind} | {row.wall_s:.2f} | {row.cpu_s:.2f} "
+            f"| {row.prompt_tokens:.0f} ({row.cached_tokens:.0f}) "
             f"| {row.completion_tokens:.0f} | {row.resident_mb} | {os.getloadavg()[0]:.1f} |",
             flush=True,
         )
