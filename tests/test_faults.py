@@ -318,10 +318,19 @@ def test_the_cause_is_the_users_exception():
     assert caught.value.__cause__.__traceback__ is not None
 
 
-def test_unpacking_what_cannot_be_unpacked():
-    """A clear error."""
-    with pytest.raises(TypeError, match="cannot be iterated"):
-        _, _ = ta.bundle(lambda: None)()
+def test_what_a_value_does_not_have_is_a_failed_call():
+    """Unpacking None, a missing method, a length: feedback flows through them; Python's protocols go on working."""
+    y = ta.bundle(lambda p: None, name="y")(ta.node(1, name="p", trainable=True))
+
+    def unpack():
+        _, _ = y
+
+    for call in (unpack, lambda: y.split(","), lambda: len(y), lambda: y + 1, lambda: y[0]):
+        assert [p.key for p in ta.propagate(outcome(call), "x").parameters] == ["p"]
+    assert not hasattr(y, "split")
+    with pytest.raises(TypeError):
+        len(y)
+    assert [n.data for n in list(ta.node(iter([1, 2])))] == [1, 2]
 
 
 def test_a_string_with_def_in_it_is_a_text():

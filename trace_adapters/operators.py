@@ -11,6 +11,7 @@ from typing import Any
 from trace_adapters.arguments import ATOMS, changed, gather, is_mutable_container, own, snapshot, unique
 from trace_adapters.code import error_place
 from trace_adapters.context import TRACING
+from trace_adapters.errors import ExecutionError
 from trace_adapters.nodes import (
     Constant,
     FailedCall,
@@ -85,22 +86,35 @@ class NodeMethod:
         return _change(_method(name), call, self._owner, names, (self._owner, *args, *kwargs.values()))
 
 
+class _Missing(ExecutionError, AttributeError):
+    """An operation that a value does not have, to be caught as either; `hasattr` needs the second."""
+
+
+class _Unfit(ExecutionError, TypeError):
+    """A value that has no length or cannot be iterated over; Python's own protocols need a TypeError."""
+
+
 def _apply(operation: Operation, function: Callable[..., Any], names: tuple[str, ...], given: tuple[Any, ...]) -> Node:
     values = [value if type(value) in ATOMS else _operand(value) for value in given]
     if not TRACING.get():
         return Constant(own(function(*values)))
-    sources = tuple(
-        [v.read() if isinstance(v, Node) else Constant(v) if type(v) in ATOMS else gather(v) for v in given]
-    )
     try:
         result = function(*values)
     except Exception as error:
-        failed = FailedCall(error, None, "", operation, names, sources, place=error_place(error))
-        raise failed.as_error() from error
+        raise _failed(operation, error, names, given).as_error() from error
+    sources = _sources(given)
     if isinstance(result, Node):
         inner = result.read()
         return Node(inner._data, None, "", operation, (*names, "returned"), (*sources, inner))
     return Node(result, None, "", operation, names, sources)
+
+
+def _sources(given: tuple[Any, ...]) -> tuple[Node, ...]:
+    return tuple([v.read() if isinstance(v, Node) else Constant(v) if type(v) in ATOMS else gather(v) for v in given])
+
+
+def _failed(operation: Operation, error: Exception, names: tuple[str, ...], given: tuple[Any, ...]) -> FailedCall:
+    return FailedCall(error, None, "", operation, names, _sources(given), place=error_place(error))
 
 
 def _change(
@@ -183,7 +197,11 @@ def _method(name: str) -> Operation:
 def _getattr(self: Node, name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
-    attribute = getattr(unwrap(self), name)
+    try:
+        attribute = getattr(unwrap(self), name)
+    except AttributeError as error:
+        failed = _failed(_GETATTR, error, ("x", "name"), (self, name))
+        raise _Missing(str(failed.as_error()), failed) from error
     return NodeMethod(self, name) if callable(attribute) else _attribute(self, name)
 
 
@@ -217,8 +235,21 @@ def _iter(self: Node) -> Iterator[Node]:
     if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
         return (self[number] for number in range(len(value)))  # type: ignore[index]
     if not hasattr(value, "__iter__"):
-        raise TypeError(f"The value of {self.name!r} cannot be iterated over: {value!r}.")
+        error = TypeError(f"The value of {self.name!r} cannot be iterated over: {value!r}.")
+        failed = _failed(_ITEM, error, ("x",), (self,))
+        raise _Unfit(str(failed.as_error()), failed) from error
     return (Node(own(item), None, "", _ITEM, _XY, (self.read(), Constant(number))) for number, item in enumerate(value))
+
+
+def _len(self: Node) -> int:
+    try:
+        return len(self.data)
+    except TypeError as error:
+        failed = _failed(_LEN, error, ("x",), (self,))
+        raise _Unfit(str(failed.as_error()), failed) from error
+
+
+_LEN = Operation("len", "The length of x.")
 
 
 def _setitem(self: Node, key: Any, value: Any) -> None:
@@ -260,7 +291,7 @@ def install(cls: type[Node]) -> None:
         "__setitem__": _setitem,
         "__delitem__": _delitem,
         "__contains__": lambda self, item: unwrap(item) in self.data,
-        "__len__": lambda self: len(self.data),
+        "__len__": _len,
         "__iter__": _iter,
         "__call__": _call,
         "__getattr__": _getattr,
