@@ -23,7 +23,7 @@ FLOORS = (
     ("history",),
     ("source_checks", "source_compiling", "source_definitions", "source_surroundings"),
     ("nodes", "code", "lm", "sandbox"),
-    ("arguments", "learned", "pictures", "trace_json"),
+    ("arguments", "learned", "pictures", "saving", "trace_json"),
     ("streams",),
     ("recording", "packing", "exporting"),
     ("bundles", "traces", "study"),

@@ -102,3 +102,19 @@ def test_model_makes_a_module_of_a_class():
     assert Doubler.__name__ == "Doubler"
     assert Doubler()(4).data == 8
     assert Doubler().parameters()[0].key == "factor"
+
+
+def test_a_bundle_saves_and_loads_its_source(tmp_path):
+    """As a module does."""
+    extract = ta.bundle(trainable=True)(plain)
+    extract.parameter.data = "def plain(x):\n    return 'learned'\n"
+    extract.save(tmp_path / "deep" / "f.json")
+    other = ta.bundle(trainable=True)(plain)
+    with pytest.raises(UntrustedCode):
+        other.load(tmp_path / "deep" / "f.json")
+    other.load(tmp_path / "deep" / "f.json", allow_code=True)
+    assert other(1).data == "learned"
+
+
+def plain(x):
+    return x

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trace_adapters import saving
 from trace_adapters.bundles import Bundle
-from trace_adapters.errors import DataError, ParameterError, UntrustedCode
+from trace_adapters.errors import ParameterError
 from trace_adapters.nodes import Parameter
-
-FORMAT = "trace-adapters module"
-VERSION = 1
 
 C = TypeVar("C", bound=type)
 S = TypeVar("S", bound="Module")
@@ -77,16 +74,7 @@ class Module:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the values as JSON; sources as text, never pickles. The file is replaced as a whole."""
-        data = {"format": FORMAT, "version": VERSION, "values": self.values()}
-        try:
-            text = json.dumps(data, indent=2, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"A parameter's value is no JSON and cannot be saved: {error}") from error
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
+        saving.write_values(Path(path), self.values())
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the program as a readable Python file with the values that it has now.
@@ -114,14 +102,9 @@ class Module:
             DataError: If the file is none of ours.
             UntrustedCode: If it holds other sources and `allow_code` is False; nothing is changed.
         """
-        values = _read_values(Path(path))
+        values = saving.read_values(Path(path))
         known = self.parameters_dict()
-        changed = [k for k, v in values.items() if k in known and known[k].kind == "code" and known[k].data != v]
-        if changed and not allow_code:
-            raise UntrustedCode(
-                f'{path} holds learned code for {", ".join(changed)}. Read it there under "values"; '
-                "then load(path, allow_code=True)."
-            )
+        saving.refuse_code(Path(path), values, known, allow_code=allow_code)
         self.set_values(values)
 
 
@@ -135,20 +118,6 @@ def model(cls: C) -> C:
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     # a subclass, so that super() works in the methods of cls
     return type(cls.__name__, (cls, Module), names)  # type: ignore[return-value]
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON file: {error}.") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("values"), dict):
-        raise DataError(f"{path} was not written by Module.save.")
-    if data.get("version") != VERSION:
-        raise DataError(f"{path} has version {data.get('version')!r}; this trace-adapters reads {VERSION}.")
-    return dict(data["values"])
 
 
 def _walk(root: Any) -> Iterator[tuple[str, Parameter]]:

@@ -105,6 +105,8 @@ def _apply(operation: Operation, function: Callable[..., Any], names: tuple[str,
     sources = _sources(given)
     if isinstance(result, Node):
         inner = result.read()
+        if not inner._led:
+            return Node(inner._data, None, "", operation, names, sources)
         return Node(inner._data, None, "", operation, (*names, "returned"), (*sources, inner))
     return Node(result, None, "", operation, names, sources)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import update_wrapper
+from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NoReturn
 
+from trace_adapters import saving
 from trace_adapters.arguments import ATOMS, Binder, gather, holds_nodes, own, snapshot, take, unique
 from trace_adapters.code import error_place
 from trace_adapters.context import READS, TRACING, Surroundings
 from trace_adapters.errors import CodeError, ExecutionError, SettingError
 from trace_adapters.history import NestedCall
 from trace_adapters.learned import LearnedFunction, failing_line, find_named, name_of
-from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter
+from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter, keyed
 from trace_adapters.streams import Stream
 
 CODE_ARGUMENT = "__code"
@@ -75,6 +78,19 @@ class Bundle:
     def parameters(self) -> list[Parameter]:
         """The source of the function, if trainable."""
         return [self.parameter] if self.parameter is not None else []
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the source as JSON, as `Module.save` does."""
+        saving.write_values(Path(path), {p.key: p.data for p in self.parameters()})
+
+    def load(self, path: str | os.PathLike[str], *, allow_code: bool = False) -> None:
+        """Read what `save` wrote; a source that differs needs `allow_code=True`, see `Module.load`."""
+        values = saving.read_values(Path(path))
+        known = keyed(self.parameters())
+        saving.refuse_code(Path(path), values, known, allow_code=allow_code)
+        for key in known.keys() & values.keys():
+            known[key].check(values[key])
+            known[key].data = values[key]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _is_tracing():
