@@ -26,6 +26,7 @@ from typing import Any
 
 import trace_adapters as ta
 from benchmarks import shapes
+from benchmarks.agreement import different_subgraphs
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "trace-opt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -82,7 +82,7 @@ def collect_reads() -> Iterator[dict[Any, None]]:
 
 
 class Surroundings:
-    """What holds here now, to be restored around work that runs later or in another thread.
+    """What holds here now, to be restored around work that runs later.
 
     Args:
         reads: Where reads are collected instead of where they are collected here.
@@ -97,7 +97,7 @@ class Surroundings:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Run with what was captured; may be entered by many threads at once."""
+        """Run with what was captured."""
         tokens = TRACING.set(self._tracing), OVERRIDES.set(self._overrides), READS.set(self._reads)
         try:
             yield
@@ -108,16 +108,15 @@ class Surroundings:
 
 
 def carry_context(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that runs, in any thread, under what holds here now: `using`, `no_trace` and the bundle around.
+    """A function that runs, in any thread, under what holds here now: `using`, `no_trace`, the bundle around.
 
-    Tasks and `asyncio.to_thread` carry this themselves; bare thread pools and threads do not:
-    `pool.map(ta.carry_context(run), examples)`.
+    All context variables are carried, those of other libraries too. Tasks and `asyncio.to_thread` do this
+    themselves; bare thread pools and threads do not: `pool.map(ta.carry_context(run), examples)`.
     """
-    surroundings = Surroundings()
+    here = copy_context()
 
     @functools.wraps(function)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-        with surroundings.restored():
-            return function(*args, **kwargs)
+        return here.copy().run(function, *args, **kwargs)  # a copy each: many threads may run at once
 
     return carried

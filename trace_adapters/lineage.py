@@ -174,7 +174,7 @@ class Lineage:
         sources: tuple[Node, ...] = ()
         for origin in origins:
             node = self._use(origin, ended)
-            if node not in sources or origin.path:
+            if origin.path or all(node is not source for source in sources):  # `in` would compare values
                 names, sources = (*names, _free_name(node.name, names)), (*sources, node)
         return Node(text, None, "", OWN_CODE, names, sources)
 
@@ -220,7 +220,7 @@ class Lineage:
         self, names: tuple[str, ...], sources: tuple[Node, ...], calls: Sequence[Call], ended: int
     ) -> tuple[tuple[str, ...], tuple[Node, ...]]:
         for call in calls:
-            if self.nodes[call] not in sources:
+            if all(self.nodes[call] is not source for source in sources):
                 self._consumed[call] = min(ended, self._consumed.get(call, NEVER))
                 names = (*names, _free_name(call.operation.name, names))
                 sources = (*sources, self.nodes[call])
