@@ -14,6 +14,7 @@ from trace_adapters.optimizers import OptoPrime, Outcome
 from trace_adapters.optimizers.evidence import calls_of, expected_values, shape_of, window
 from trace_adapters.optimizers.grammars import definition_line, frame_of, quote, reply_grammar
 from trace_adapters.optimizers.memory import Memory
+from trace_adapters.optimizers.optoprime import COSTLY_SAMPLES
 from trace_adapters.optimizers.small import choose_parameter
 from trace_adapters.traces import Feedback, TraceGraph, propagate
 
@@ -332,3 +333,20 @@ def test_the_definition_line_is_kept_exactly(source: str, line: str) -> None:
 
 def test_literals_are_escaped() -> None:
     assert quote('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
+
+
+def test_few_samples_are_asked_for_what_a_model_reads() -> None:
+    """A new template costs a model call for every judged example, a new reader of the reply costs none."""
+    graphs = [run("How many?", "There are 8.", "8")]
+    asked: list[int] = []
+
+    def answer(messages: Any, sample_index: int) -> str:
+        asked.append(sample_index)
+        return "nothing"
+
+    lm = ScriptedLM(answer, profile="small")
+    OptoPrime(extract_answer.parameters(), lm=lm).suggest(graphs, n=8)
+    assert len(asked) == 8
+    asked.clear()
+    OptoPrime([TEMPLATE], lm=lm).suggest(graphs, n=8)
+    assert len(asked) == COSTLY_SAMPLES

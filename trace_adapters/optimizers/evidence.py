@@ -55,6 +55,11 @@ def calls_of(parameter: Parameter, traces: Iterable[TraceGraph]) -> list[Call]:
     ]
 
 
+def feeds_a_model(parameter: Parameter, traces: Iterable[TraceGraph]) -> bool:
+    """Whether a language model was asked with what this parameter made: then a new value costs new model calls."""
+    return any(_feeds_a_model(parameter, trace) for trace in traces)
+
+
 def expected_values(trace: TraceGraph) -> list[str]:
     """What the output should have been, as far as the run's record or its feedback says so, likeliest first.
 
@@ -118,6 +123,17 @@ _SHAPES = (
     (r"[A-Za-z]+", "one word"),
     (r"[a-z]+( [a-z]+)+", "words in lower case, separated by single spaces"),
 )
+
+
+def _feeds_a_model(parameter: Parameter, trace: TraceGraph) -> bool:
+    reached: set[Node] = set()
+    for node in trace.nodes:
+        mine = isinstance(node, Value) and node.parameter is parameter
+        if mine or any(source in reached for source in node.sources):
+            if node.operation is not None and node.operation.language_model:
+                return True
+            reached.add(node)
+    return False
 
 
 def _plain_values(text: str) -> list[str]:

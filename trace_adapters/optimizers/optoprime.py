@@ -13,6 +13,7 @@ from trace_adapters.lm.replies import LanguageModel
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values
 from trace_adapters.optimizers.budget import show_value
+from trace_adapters.optimizers.evidence import feeds_a_model
 from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.questions import Question, ask
 from trace_adapters.optimizers.replies import free_tag
@@ -23,6 +24,7 @@ from trace_adapters.traces import TraceGraph
 
 _MEMORY_SHARE = 0.25  # of the prompt's tokens, at most
 _SPARE_TOKENS = 16
+COSTLY_SAMPLES = 3
 _OBSERVED = 24  # runs that a small model's questions may quote beside those of the step
 
 
@@ -94,7 +96,8 @@ class OptoPrime(Verbs):
 
         Args:
             traces: Judged runs, together in one prompt.
-            n: Number of samples, each one proposal, usable ones first.
+            n: Number of samples, each one proposal, usable ones first. Of a small model at most `COSTLY_SAMPLES` for a
+                parameter that a language model's input is made of: judging each costs a model call for every example.
             base: Parameter key -> current value; default: what the traces recorded.
             seed: Chooses the samples and, for a small model, among equally blamed parameters.
 
@@ -105,7 +108,9 @@ class OptoPrime(Verbs):
         if not traces:
             raise SettingError("suggest() needs at least one judged trace; got none.")
         current = base_values(self.parameters, traces, base)
-        question = self._small(traces, current, seed) if self.profile == "small" else self._strong(traces, current)
+        question = self._strong(traces, current) if self.profile == "strong" else self._small(traces, current, seed)
+        if self.profile == "small" and any(feeds_a_model(p, traces) for p in question.names.values()):
+            n = min(n, COSTLY_SAMPLES)
         return ask(self.lm, question, self.memory, n=n, seed=seed, origin=self.name)
 
     def observe(self, traces: Sequence[TraceGraph]) -> None:
