@@ -86,6 +86,36 @@ def test_a_copy_has_parameters_of_its_own():
     assert (agent("1").data, copied("1").data) == ("Answer: 1", "copied")
 
 
+def test_static_and_class_methods_have_sources_of_their_own_too():
+    """A copy with learned sources leaves the original as it was."""
+
+    class Mixed(ta.Module):
+        base = 10
+
+        @ta.bundle(trainable=True, trust="in-process")
+        @staticmethod
+        def static(x):
+            return x
+
+        @ta.bundle(trainable=True, trust="in-process")
+        @classmethod
+        def of_class(cls, x):
+            return cls.base + x
+
+    mixed = Mixed()
+    other = mixed.copy()
+    other.set_values(
+        {"static": "def static(x):\n    return -x\n", "of_class": "def of_class(cls, x):\n    return cls.base - x\n"}
+    )
+    assert [mixed.static(1).data, mixed.of_class(1).data, other.static(1).data, other.of_class(1).data] == [
+        1,
+        11,
+        -1,
+        9,
+    ]
+    assert repr(mixed.static) == "<trainable bundle static(x)>"
+
+
 def test_model_makes_a_module_of_a_class():
     """@model keeps name and methods."""
 

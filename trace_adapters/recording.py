@@ -275,15 +275,24 @@ class Bundle:
         self.__dict__.pop("_state_of_methods", None)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Bundle:
-        if self._is_bound or self._binds == "nothing":
+        if self._is_bound:
             return self
+        is_object = instance is not None and not isinstance(instance, type)
+        parameter = self.parameter
+        if parameter is not None and is_object:
+            parameter = self._parameter_of(instance)
         if self._binds == "class":
-            return self._bound(owner if owner is not None else type(instance), self.parameter)
-        if instance is None:
-            return self
-        if self.parameter is None or isinstance(instance, type):
-            return self._bound(instance, self.parameter)
-        return self._bound(instance, self._parameter_of(instance))
+            return self._bound(owner if owner is not None else type(instance), parameter)
+        if self._binds == "nothing":
+            return self if parameter is self.parameter else self._holding(parameter)
+        return self if instance is None else self._bound(instance, parameter)
+
+    def _holding(self, parameter: Parameter | None) -> Bundle:
+        """The same function with a source of its own, for the static method of one object."""
+        held: Bundle = object.__new__(Bundle)
+        held.__dict__.update(self.__dict__)
+        held.parameter = parameter
+        return held
 
     def _bound(self, instance: Any, parameter: Parameter | None) -> Bundle:
         state = self.__dict__.get("_state_of_methods")
@@ -306,6 +315,10 @@ class Bundle:
         own_parameters = attributes.setdefault(PARAMETERS, {})
         found: Parameter | None = own_parameters.get(self._place_in_class)
         return found or own_parameters.setdefault(self._place_in_class, copy.deepcopy(self.parameter))
+
+    def __repr__(self) -> str:
+        kind = "trainable bundle" if self.parameter is not None else "bundle"
+        return f"<{kind} {self.operation.name}({', '.join(self._binder.names)})>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Bundle) or not self._is_bound or not other._is_bound:
