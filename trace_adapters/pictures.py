@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from trace_adapters.nodes import FailedCall, Node, Value
 
-MAX_SHAPES = 120
 _HOVER = 400  # characters of a value on hover
 _PAGE = 100  # calls in one collapsible piece of the list
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 170, 38, 20, 34
@@ -46,7 +45,7 @@ def draw(
     blanket: Sequence[Node],
     output: Node,
     names: Mapping[Node, str],
-    max_shapes: int = MAX_SHAPES,
+    max_shapes: int,
 ) -> Picture:
     """Choose what to show of a trace.
 

@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trace_adapters import pictures
 from trace_adapters.errors import DataError
 from trace_adapters.nodes import FailedCall, Node, Parameter, Value
 from trace_adapters.trace_json import (
@@ -19,7 +18,11 @@ from trace_adapters.trace_json import (
     nodes_to_json,
 )
 
+if TYPE_CHECKING:
+    from trace_adapters.pictures import Picture
+
 SCHEMA_VERSION = 1
+MAX_SHAPES = 120  # in a picture, before repeated calls are folded
 
 
 @dataclass(frozen=True)
@@ -124,23 +127,33 @@ class TraceGraph:
         nodes = _parents_first(node.inside, from_parameters=False)
         return TraceGraph(nodes, [], node.inside, self.feedback, dict(self.info))
 
-    def to_mermaid(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+    def to_mermaid(self, max_shapes: int = MAX_SHAPES) -> str:
         """A Mermaid flowchart. Repeated calls are folded until about `max_shapes` are left."""
+        from trace_adapters import pictures
+
         return pictures.mermaid(self._picture(max_shapes))
 
-    def to_dot(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+    def to_dot(self, max_shapes: int = MAX_SHAPES) -> str:
         """A graph in the DOT language of Graphviz, folded as in `to_mermaid`; values are tooltips."""
+        from trace_adapters import pictures
+
         return pictures.dot(self._picture(max_shapes))
 
-    def to_html(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+    def to_html(self, max_shapes: int = MAX_SHAPES) -> str:
         """A page of its own: the folded picture, every parameter and every call, values on hover."""
+        from trace_adapters import pictures
+
         return pictures.page(self._repr_html_(max_shapes))
 
-    def _repr_html_(self, max_shapes: int = pictures.MAX_SHAPES) -> str:
+    def _repr_html_(self, max_shapes: int = MAX_SHAPES) -> str:
+        from trace_adapters import pictures
+
         feedback = (self.feedback.score, self.feedback.text)
         return pictures.fragment(self._picture(max_shapes), self.nodes, self.names, feedback)
 
-    def _picture(self, max_shapes: int) -> pictures.Picture:
+    def _picture(self, max_shapes: int) -> Picture:
+        from trace_adapters import pictures  # most programs draw nothing
+
         return pictures.draw(self.nodes, self.blanket, self.output, self.names, max_shapes)
 
     def to_json(self) -> str:
