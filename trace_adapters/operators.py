@@ -235,7 +235,7 @@ def _iter(self: Node) -> Iterator[Node]:
     if isinstance(value, dict):
         return (_apply(_KEY, lambda _, k: k, _XY, (self, key)) for key in list(value))
     if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
-        return (self[number] for number in range(len(value)))  # type: ignore[index]
+        return (self[number] for number in range(len(value)))
     if not hasattr(value, "__iter__"):
         error = TypeError(f"The value of {self.name!r} cannot be iterated over: {value!r}.")
         failed = _failed(_ITEM, error, ("x",), (self,))

@@ -331,8 +331,10 @@ def _failure_lines(view: _View, node: FailedCall, explained: set[str]) -> list[s
         Cuttable(f"{view.name(node)} = raised ", message, view.distance.get(node, 0), quoted=False)
     ]
     source = failing_source(node)
-    if source is None or node.place is None:
+    if node.place is None:
         return lines
+    if source is None:  # an ordinary function: its line, not its source
+        return [*lines, f"  at line {node.place[0]}: {node.place[1].strip()}"]
     annotated = annotate(source, node.place, message)
     if annotated in explained:
         failing = annotated.splitlines()[node.place[0] - 1].strip()
