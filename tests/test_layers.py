@@ -19,7 +19,7 @@ FACES = ("trace_adapters", "trace_adapters.extend")
 # The floors of the house: a room imports from the floors below it, and from the rooms in BESIDE.
 FLOORS = (
     ("errors",),
-    ("context",),
+    ("context", "sandboxing"),
     ("history",),
     ("source_checks", "source_compiling", "source_definitions", "source_surroundings"),
     ("nodes", "code", "lm", "sandbox"),
@@ -28,7 +28,7 @@ FLOORS = (
     ("recording", "packing", "exporting"),
     ("bundles", "traces", "study"),
     ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
-    ("targets", "progress"),
+    ("confining", "targets", "progress"),
     ("evaluation", "optimization"),
     ("report", "cli"),
 )

@@ -28,6 +28,7 @@ def bundle(
     name: str | None = None,
     trust: str = "sandbox",
     timeout_s: float = 5.0,
+    sandbox: str | None = None,
 ) -> Callable[[Callable[..., Any]], Bundle]: ...
 def bundle(
     description: str | Callable[..., Any] | None = None,
@@ -42,6 +43,7 @@ def bundle(
     name: str | None = None,
     trust: str = "sandbox",
     timeout_s: float = 5.0,
+    sandbox: str | None = None,
 ) -> Bundle | Callable[[Callable[..., Any]], Bundle]:
     """Record the calls of a function.
 
@@ -64,6 +66,7 @@ def bundle(
         name: Shown in traces, and the key of the trainable source; default the function's name.
         trust: "in-process" runs learned sources in this process.
         timeout_s: Wall-clock limit of one call of a learned source in the sandbox.
+        sandbox: "auto", "strict", "bwrap" or "monty"; see `LearnedFunction`.
 
     Returns:
         A `Bundle`, or a decorator that makes one.
@@ -81,7 +84,7 @@ def bundle(
         tag, text = _tag_of(given) if isinstance(description, str) else ("", given)
         learned = parameter = None
         if trainable:
-            learned = LearnedFunction(function, uses=uses, trust=trust, timeout_s=timeout_s)
+            learned = LearnedFunction(function, uses=uses, trust=trust, timeout_s=timeout_s, sandbox=sandbox)
             parameter = code_parameter(learned, key=key, description=text)
         return Bundle(
             function,
@@ -104,7 +107,7 @@ def code_parameter(learned: LearnedFunction, *, key: str, description: str = "")
         learned.source.text,
         key,
         description or f"The function {learned.name}.",
-        f"Python source with one function `{learned.spec.header}`; helpers may stand beside it.",
+        learned.constraint,
         "code",
         check=learned.check,
     )

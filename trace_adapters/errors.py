@@ -15,6 +15,7 @@ TraceAdaptersError
 ├── SandboxError (RuntimeError)      code could not be run in the sandbox
 │   ├── SandboxTimeout (TimeoutError)  it ran longer than allowed and was killed
 │   ├── SandboxKilled                the worker died: memory, a signal, an exit
+│   ├── SandboxUnavailable           this machine cannot confine code as was asked
 │   └── UntrustedCode                the code was loaded and nobody has allowed it to run
 └── StoreError (RuntimeError)        the store cannot be opened or written
     ├── StudyNotFound (LookupError)
@@ -101,6 +102,10 @@ class SandboxTimeout(SandboxError, TimeoutError):
 
 class SandboxKilled(SandboxError):
     """The worker process died while it ran code."""
+
+
+class SandboxUnavailable(SandboxError):
+    """This machine cannot confine code as was asked; never the code's own fault."""
 
 
 class UntrustedCode(SandboxError):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         default_pool as default_pool,
         register_codec as register_codec,
     )
+    from trace_adapters.sandboxing import choosing_sandbox as choosing_sandbox, noting_levels as noting_levels
     from trace_adapters.search.policy import Greedy as Greedy, Judge as Judge, Judgement as Judgement, Policy as Policy
     from trace_adapters.source_checks import CodeSpec as CodeSpec, check_source as check_source
     from trace_adapters.source_compiling import compile_source as compile_source
@@ -119,6 +120,7 @@ _HOMES = {
     "candidate_key": "trace_adapters.study",
     "check_source": "trace_adapters.source_checks",
     "check_values": "trace_adapters.targets",
+    "choosing_sandbox": "trace_adapters.sandboxing",
     "code_parameter": "trace_adapters.bundles",
     "compile_source": "trace_adapters.source_compiling",
     "count_tokens": "trace_adapters.lm",
@@ -129,6 +131,7 @@ _HOMES = {
     "failure_feedback": "trace_adapters.targets",
     "is_tracing": "trace_adapters.nodes",
     "keyed": "trace_adapters.nodes",
+    "noting_levels": "trace_adapters.sandboxing",
     "read_source": "trace_adapters.code",
     "record_calls": "trace_adapters.lm",
     "register_codec": "trace_adapters.sandbox",

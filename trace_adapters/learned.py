@@ -12,8 +12,9 @@ from typing import Any
 
 from trace_adapters import code
 from trace_adapters.errors import SettingError
+from trace_adapters.sandboxing import IN_PROCESS, MONTY, chosen_sandbox, note_level, require_sandbox
 
-TRUST = ("sandbox", "in-process")
+TRUST = ("sandbox", IN_PROCESS)
 KEPT = 256  # learned sources of one function that are kept ready in this process
 
 
@@ -27,10 +28,13 @@ class LearnedFunction:
         trust: "sandbox" runs learned sources in a worker process; "in-process" runs them here, with all that
             the function's module can reach. The original source always runs here: it is the user's own.
         timeout_s: Wall-clock limit of one call in the sandbox.
+        sandbox: "auto": what the platform holds, with a warning where that is less than on Linux; "strict": all of
+            it or nothing; "bwrap": inside bubblewrap, too; "monty": a subset of Python, on every platform. Default:
+            what `choosing_sandbox` says around the call, else "auto".
 
     Raises:
         CodeError: If the source cannot be read.
-        SettingError: If `trust` is unknown.
+        SettingError: If `trust` or `sandbox` is unknown.
     """
 
     def __init__(
@@ -40,13 +44,18 @@ class LearnedFunction:
         uses: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
         trust: str = "sandbox",
         timeout_s: float = 5.0,
+        sandbox: str | None = None,
     ) -> None:
         if trust not in TRUST:
             raise SettingError(f"trust is {' or '.join(map(repr, TRUST))}, got {trust!r}.")
+        require_sandbox(sandbox)
+        if trust == IN_PROCESS and sandbox is not None:
+            raise SettingError(f'trust="in-process" runs code in no sandbox; leave out sandbox={sandbox!r}.')
         self.function = function
         self.uses = dict(uses) if isinstance(uses, Mapping) else {use.__name__: use for use in uses}
         self.trust = trust
         self.timeout_s = timeout_s
+        self.sandbox = sandbox
         self.source = code.read_source(function, uses=tuple(self.uses))
         self.spec = self.source.spec
         self.is_async = inspect.iscoroutinefunction(function)
@@ -60,23 +69,42 @@ class LearnedFunction:
         return self  # what stands in a file does not differ between copies
 
     def __reduce__(self) -> Any:
-        return _restore, (name_of(self.function), self.uses, self.trust, self.timeout_s)
+        return _restore, (name_of(self.function), self.uses, self.trust, self.timeout_s, self.sandbox)
 
     def check(self, text: Any) -> None:
         """Raise `CodeError` with the reason if `text` cannot stand in for the function."""
         code.check_source(text, self.spec)
+        if self.sandbox == MONTY and text != self.source.text:
+            from trace_adapters.sandbox.monty import check_portable
+
+            check_portable(text)
+
+    @property
+    def constraint(self) -> str:
+        """What a new source must satisfy, in words."""
+        words = f"Python source with one function `{self.spec.header}`; helpers may stand beside it."
+        if self.sandbox != MONTY:
+            return words
+        from trace_adapters.sandbox.monty import CONSTRAINT
+
+        return f"{words} {CONSTRAINT}"
 
     def call(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call the function as `text` has it; the caller awaits the result of an async function."""
         if text == self.source.text:
             return self.function(*args, **kwargs)
-        if self.trust == "in-process":
+        if self.trust == IN_PROCESS:
+            note_level(self.name, IN_PROCESS)
             return self._loaded(text)(*args, **kwargs)
         if self.is_async:
             return self._call_in_sandbox_async(text, args, kwargs)
-        from trace_adapters.sandbox import run  # a process pool that most programs never need
+        from trace_adapters.sandbox import default_pool  # a process pool that most programs never need
 
-        return run(*self._request(text, args, kwargs), **self._terms(args))
+        pool = default_pool(self.sandbox or chosen_sandbox())
+        try:
+            return pool.run(*self._request(text, args, kwargs), **self._terms(args))
+        finally:
+            note_level(self.name, pool.known_level)
 
     def _loaded(self, text: str) -> Callable[..., Any]:
         loaded = self._functions.get(text)
@@ -88,9 +116,13 @@ class LearnedFunction:
         return loaded
 
     async def _call_in_sandbox_async(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        from trace_adapters.sandbox import arun
+        from trace_adapters.sandbox import default_pool
 
-        return await arun(*self._request(text, args, kwargs), **self._terms(args))
+        pool = default_pool(self.sandbox or chosen_sandbox())
+        try:
+            return await pool.arun(*self._request(text, args, kwargs), **self._terms(args))
+        finally:
+            note_level(self.name, pool.known_level)
 
     def _request(
         self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -98,8 +130,9 @@ class LearnedFunction:
         if not self.takes_self:
             return text, self.name, args, kwargs
         entry = f"_call_{self.name}"
+        methods = "".join(f"    me.{use} = {use}\n" for use in self.uses)
         return (
-            text + _SELF_CALL.format(entry=entry, name=self.name),
+            text + _SELF_CALL.format(entry=entry, name=self.name, methods=methods),
             entry,
             [_plain_state(args[0]), *args[1:]],
             kwargs,
@@ -111,10 +144,7 @@ class LearnedFunction:
             uses = {name: getattr(args[0], name, use) for name, use in uses.items()}
         return {
             "imports": self.source.imports,
-            "constants": {
-                **self.source.constants,
-                **({"_used_names": sorted(uses)} if self.takes_self else {}),
-            },
+            "constants": self.source.constants,
             "uses": uses,
             "timeout_s": self.timeout_s,
         }
@@ -175,29 +205,28 @@ def failing_line(function: Callable[..., Any], error: BaseException) -> tuple[tu
     return ((place, shown[place - 1]) if 1 <= place <= len(shown) else None), text
 
 
-def _restore(function: Any, uses: Mapping[str, Any], trust: str, timeout_s: float) -> LearnedFunction:
+def _restore(
+    function: Any, uses: Mapping[str, Any], trust: str, timeout_s: float, sandbox: str | None = None
+) -> LearnedFunction:
     found = find_named(function)
     learned = getattr(found, "learned", None)
     if isinstance(learned, LearnedFunction):
         return learned
-    return LearnedFunction(found, uses=uses, trust=trust, timeout_s=timeout_s)
+    return LearnedFunction(found, uses=uses, trust=trust, timeout_s=timeout_s, sandbox=sandbox)
 
 
 # A learned method runs away from its object. In the worker, `self` has the object's plain attributes and,
 # as methods, what `uses=` declares.
-_SELF_CALL = textwrap.dedent(
-    """
+_SELF_CALL = """
 
-    def {entry}(_state, *args, **kwargs):
-        class Self:
-            pass
-        me = Self()
-        me.__dict__.update(_state)
-        for name in _used_names:
-            me.__dict__[name] = globals()[name]
-        return {name}(me, *args, **kwargs)
-    """
-)
+def {entry}(_state, *args, **kwargs):
+    class Self:
+        pass
+    me = Self()
+    for name, value in _state.items():
+        setattr(me, name, value)
+{methods}    return {name}(me, *args, **kwargs)
+"""
 
 
 def _plain_state(instance: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from trace_adapters.confining import check_sandbox, confining
 from trace_adapters.errors import DataError, SettingError, StoreError, StudyNotFound
 from trace_adapters.evaluation import Evaluator, threads
 from trace_adapters.lm import LanguageModel, as_lm
@@ -86,6 +87,7 @@ def optimize(
     patience: int = 8,
     full_score: float = 1.0,
     objective: str | None = None,
+    sandbox: str | None = None,
     progress: bool = True,
     listener: Callable[[str, Mapping[str, Any]], None] | None = None,
 ) -> Result:
@@ -114,6 +116,8 @@ def optimize(
         patience: Steps without a new candidate after which the search ends.
         full_score: The score that cannot be improved.
         objective: What the optimizer is told to achieve, in words.
+        sandbox: Where learned functions run that choose no sandbox themselves: "auto", "strict" or "bwrap"; see
+            docs/security.md. The study records the level that really held.
         progress: Show progress: a live line on a terminal, plain lines elsewhere.
         listener: Called with (kind, facts) for everything that happens.
 
@@ -125,6 +129,7 @@ def optimize(
         DataError: For an empty training or validation set.
         MetricError: If the metric fails: the study keeps what was done.
         ModelError: If a model cannot be reached: go on later with `resume=True`.
+        SandboxUnavailable: If this machine does not have the sandbox.
         StoreError: If the store cannot be used, or the study is there and `resume` is False.
     """
     if search != "greedy":
@@ -139,6 +144,7 @@ def optimize(
     parameters = target.parameters()
     if not parameters:
         raise SettingError(f"{program!r} has no trainable parameter; declare one, e.g. node(..., trainable=True).")
+    check_sandbox(sandbox, parameters.values())
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
     _require_positive(workers=workers, minibatch_size=minibatch_size, patience=patience)
     optimizers = _optimizers(optimizer, list(parameters.values()), lm, objective)
@@ -176,6 +182,7 @@ def optimize(
         with (
             shown,
             record_calls(note),
+            confining(kept, sandbox, parameters.values(), workers),
             nullcontext(executor) if executor is not None else threads(workers) as pool,
         ):
             splits = {TRAIN: train, VALIDATION: validation}

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 
 from trace_adapters.bundles import Bundle
 from trace_adapters.code import error_place
-from trace_adapters.errors import AdapterError, ExecutionError, MetricError, ModelError, ParameterError
+from trace_adapters.errors import (
+    AdapterError,
+    ExecutionError,
+    MetricError,
+    ModelError,
+    ParameterError,
+    SandboxUnavailable,
+)
 from trace_adapters.modules import Module
 from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, unwrap, using
 from trace_adapters.traces import Feedback, error_name
@@ -52,7 +59,7 @@ class Target(Protocol):
         ...
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
-        """Run and record; a failure of the program is a `Run`, one of the model's server a `ModelError`."""
+        """Run and record; a failure of the program is a `Run`; `ModelError` and `SandboxUnavailable` are raised."""
         ...
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
@@ -100,7 +107,7 @@ class PythonTarget:
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         run = self._run(candidate, example)
-        if isinstance(run.error, ModelError):
+        if isinstance(run.error, ModelError | SandboxUnavailable):  # not the candidate's fault
             raise run.error
         return run
 

@@ -79,6 +79,9 @@ def optimize(
     limit_test: Annotated[int | None, typer.Option(help="Judge only so many held-out examples.", min=1)] = None,
     minibatch: Annotated[int, typer.Option(help="Training examples that a step looks at.")] = 4,
     max_steps: Annotated[int | None, typer.Option(help="Steps at most.")] = None,
+    sandbox: Annotated[
+        str | None, typer.Option(help="Where learned code runs: 'auto', 'strict' or 'bwrap'. Default: 'auto'.")
+    ] = None,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far it is.")] = True,
 ) -> None:
     """Optimize a program. Ctrl-C ends it with the best so far; --resume goes on."""
@@ -106,6 +109,7 @@ def optimize(
         workers=workers,
         minibatch_size=minibatch,
         max_steps=max_steps,
+        sandbox=sandbox,
         progress=progress,
     )
     _finish(

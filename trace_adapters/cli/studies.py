@@ -13,6 +13,7 @@ import typer
 
 from trace_adapters.cli.printing import Page, number, one_line
 from trace_adapters.cli.stores import StoreOption, store_address
+from trace_adapters.confining import levels
 from trace_adapters.errors import StudyNotFound
 from trace_adapters.study import RoleTotals, Store, Study, TrialRecord
 from trace_adapters.study.story import lineage_of
@@ -118,6 +119,9 @@ def _head(page: Page, kept: Study) -> None:
     page.line(
         f"best: trial {found.number}, score {number(found.score)} · {base}" if found else f"best: none yet · {base}"
     )
+    held = levels(kept)
+    if held:
+        page.line(f"learned code ran in: {', '.join(held)}")
 
 
 def _show_trials(page: Page, trials: Sequence[TrialRecord]) -> None:

@@ -23,9 +23,10 @@ def run(
     uses: Mapping[str, Callable[..., Any]] | None = None,
     timeout_s: float = 5.0,
     memory_mb: int | None = None,
+    sandbox: str = "auto",
 ) -> Any:
-    """Call the function `name` of a source text in the default pool; see `SandboxPool.run`."""
-    return default_pool().run(
+    """Call the function `name` of a source text in the default pool of a sandbox; see `SandboxPool.run`."""
+    return default_pool(sandbox).run(
         source_text,
         name,
         args,
@@ -38,11 +39,11 @@ def run(
     )
 
 
-async def arun(source_text: str, name: str, *args: Any, **options: Any) -> Any:
+async def arun(source_text: str, name: str, *args: Any, sandbox: str = "auto", **options: Any) -> Any:
     """Call the function `name` of a source text without blocking the event loop; see `SandboxPool.run`."""
-    return await default_pool().arun(source_text, name, *args, **options)
+    return await default_pool(sandbox).arun(source_text, name, *args, **options)
 
 
-def level() -> str:
+def level(sandbox: str = "auto") -> str:
     """What confines code on this machine; see `SandboxPool.level`."""
-    return default_pool().level()
+    return default_pool(sandbox).level()

@@ -15,12 +15,12 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CPU_SECONDS = 3_600  # a worker whose host has died in a way that nobody noticed ends after this
 
 
-def confine(memory_mb: int, host_pid: int) -> str:
+def confine(memory_mb: int, host_pid: int | None) -> str:
     """Give up what the platform lets a process give up.
 
     Args:
         memory_mb: Address space that stays.
-        host_pid: The process with which this one must end.
+        host_pid: The process with which this one must end; None where something else sees to that.
 
     Returns:
         What now holds: "seccomp+landlock", "seccomp", "landlock", "rlimits" or "process".
@@ -31,7 +31,7 @@ def confine(memory_mb: int, host_pid: int) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != host_pid:
+    if host_pid is not None and os.getppid() != host_pid:
         os._exit(0)  # the host died before it could be watched
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

@@ -11,18 +11,23 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trace_adapters.errors import SandboxError, SandboxTimeout
+from trace_adapters.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from trace_adapters.sandbox.calls import SandboxCall, callback_loop, in_callback
 from trace_adapters.sandbox.codecs import read_value, write_value
 from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.processes import Worker
+from trace_adapters.sandboxing import AUTO, BWRAP, MONTY, STRICT, require_sandbox
+
+if TYPE_CHECKING:
+    from trace_adapters.sandbox.monty import MontyWorker
 
 FULL_LEVEL = "seccomp+landlock"
+AnyWorker: TypeAlias = "Worker | MontyWorker"
 
 
 class SandboxPool:
@@ -34,11 +39,18 @@ class SandboxPool:
         max_workers: Most processes at a time. A caller waits for a free one; a call made from inside a callback
             never waits, so that nested calls cannot block each other.
         limits: What each worker may use up.
+        sandbox: "auto": as much as the platform holds, with a warning where that is less than on Linux; "strict":
+            that of Linux or none; "bwrap": inside bubblewrap, too; "monty": a subset of Python, on every platform.
+
+    Raises:
+        SettingError: If `sandbox` is none of these.
     """
 
-    def __init__(self, max_workers: int = 32, limits: Limits | None = None) -> None:
+    def __init__(self, max_workers: int = 32, limits: Limits | None = None, *, sandbox: str = AUTO) -> None:
         if max_workers < 1:
             raise ValueError(f"max_workers is at least 1, got {max_workers!r}.")
+        require_sandbox(sandbox)
+        self._sandbox = sandbox
         self._max_workers = max_workers
         self._limits = limits or Limits()
         self._level: str | None = None
@@ -81,6 +93,7 @@ class SandboxPool:
         Raises:
             SandboxTimeout: It ran longer than `timeout_s`.
             SandboxKilled: Its process died.
+            SandboxUnavailable: This machine does not have the pool's sandbox.
             SandboxError: An argument or the result cannot travel, or the sandbox does not work.
             Exception: What the code raised, with `.trace_adapters_place` and `.trace_adapters_stdout`.
         """
@@ -114,17 +127,46 @@ class SandboxPool:
         finally:
             callback_loop.reset(token)
 
+    @property
+    def known_level(self) -> str | None:
+        """What `level` says, or None before the first worker has started."""
+        return self._level
+
     def level(self) -> str:
-        """What confines a worker on this machine: "seccomp+landlock", "seccomp", "landlock", "rlimits", "process"."""
+        """What confines a worker on this machine.
+
+        "seccomp+landlock", "seccomp", "landlock", "rlimits" or "process", with "bwrap+" before it inside
+        bubblewrap; or "monty".
+
+        Raises:
+            SandboxUnavailable: This machine does not have the pool's sandbox.
+        """
         if self._level is None:
             worker = self._take(None, self._limits.memory_mb)
             try:
-                self._level = worker.level
+                self._note_level(worker.level)
             except BaseException:
                 self._discard(worker)
                 raise
             self._give_back(worker)
+        assert self._level is not None
         return self._level
+
+    @contextlib.contextmanager
+    def room_for(self, calls: int) -> Iterator[None]:
+        """Let so many calls run side by side in the block, however small the pool is; idle workers end with it."""
+        with self._changed:
+            before = self._max_workers
+            self._max_workers = max(before, calls)
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._max_workers = before
+                surplus = [self._pop_oldest() for _ in range(min(self._count - before, self._idle_count()))]
+            for worker in surplus:
+                worker.kill()
 
     def close(self) -> None:
         """End all idle workers. The pool can be used again."""
@@ -136,7 +178,7 @@ class SandboxPool:
         for worker in idle:
             worker.kill()
 
-    def _outcome(self, worker: Worker, call: SandboxCall, reply: Mapping[str, Any], timeout_s: float) -> Any:
+    def _outcome(self, worker: AnyWorker, call: SandboxCall, reply: Mapping[str, Any], timeout_s: float) -> Any:
         described = reply.get("error")
         if described is None:
             self._give_back(worker)
@@ -155,7 +197,7 @@ class SandboxPool:
             self._give_back(worker)
         raise error
 
-    def _take(self, key: object, memory_mb: int) -> Worker:
+    def _take(self, key: object, memory_mb: int) -> AnyWorker:
         evicted = None
         with self._changed:
             while True:
@@ -165,36 +207,44 @@ class SandboxPool:
                 if self._count < self._max_workers or in_callback.get():
                     break
                 if self._idle:
-                    oldest = min(self._idle, key=lambda k: self._idle[k][0].last_used)
-                    evicted = self._idle[oldest].pop(0)
-                    if not self._idle[oldest]:
-                        del self._idle[oldest]
-                    self._count -= 1
+                    evicted = self._pop_oldest()
                     break
                 self._changed.wait()
             self._count += 1
         if evicted is not None:
             evicted.kill()
         try:
-            return Worker(_with_memory(self._limits, memory_mb))
+            return _start(self._sandbox, _with_memory(self._limits, memory_mb))
         except BaseException:
             self._release()
             raise
 
-    def _pop(self, key: object) -> Worker:
+    def _pop(self, key: object) -> AnyWorker:
         workers = self._idle[key]
         worker = workers.pop()
         if not workers:
             del self._idle[key]
         return worker
 
-    def _give_back(self, worker: Worker) -> None:
+    def _pop_oldest(self) -> AnyWorker:
+        oldest = min(self._idle, key=lambda key: self._idle[key][0].last_used)
+        workers = self._idle[oldest]
+        worker = workers.pop(0)
+        if not workers:
+            del self._idle[oldest]
+        self._count -= 1
+        return worker
+
+    def _idle_count(self) -> int:
+        return sum(map(len, self._idle.values()))
+
+    def _give_back(self, worker: AnyWorker) -> None:
         worker.last_used = time.monotonic()
         with self._changed:
             self._idle.setdefault(worker.key, []).append(worker)
             self._changed.notify()
 
-    def _discard(self, worker: Worker) -> None:
+    def _discard(self, worker: AnyWorker) -> None:
         worker.kill()
         self._release()
 
@@ -204,36 +254,60 @@ class SandboxPool:
             self._changed.notify()
 
     def _note_level(self, level: str) -> None:
-        if self._level is None:
-            self._level = level
-            if level != FULL_LEVEL:
-                warnings.warn(
-                    f"Code written by a model is confined by {level!r} only on this machine, not by "
-                    f"{FULL_LEVEL!r}: it may be able to read files or open connections.",
-                    RuntimeWarning,
-                    stacklevel=4,
+        if self._level is not None:
+            return
+        inner = level.removeprefix(f"{BWRAP}+")
+        if inner not in (FULL_LEVEL, MONTY):
+            if self._sandbox == STRICT:
+                raise SandboxUnavailable(
+                    f"sandbox='strict' asks for {FULL_LEVEL!r}, and this machine confines code by {level!r} only. Use "
+                    "a newer Linux kernel, sandbox='monty', or sandbox='auto' for what there is."
                 )
+            _warn_once(level)
+        self._level = level
 
     def _forget(self) -> None:
         for workers in getattr(self, "_idle", {}).values():
             for worker in workers:
                 worker.forget()
         self._changed = threading.Condition()
-        self._idle: dict[object, list[Worker]] = {}
+        self._idle: dict[object, list[AnyWorker]] = {}
         self._count = 0
 
 
 _pools: weakref.WeakSet[SandboxPool] = weakref.WeakSet()
-_default: list[SandboxPool] = []
+_default: dict[str, SandboxPool] = {}
 _default_lock = threading.Lock()
+_warned: set[str] = set()
 
 
-def default_pool() -> SandboxPool:
-    """The pool of this process, made on first use."""
+def default_pool(sandbox: str = AUTO) -> SandboxPool:
+    """The pool of this process for a sandbox, made on first use."""
     with _default_lock:
-        if not _default:
-            _default.append(SandboxPool())
-        return _default[0]
+        if sandbox not in _default:
+            _default[sandbox] = SandboxPool(sandbox=sandbox)
+        return _default[sandbox]
+
+
+def _start(sandbox: str, limits: Limits) -> AnyWorker:
+    if sandbox != MONTY:
+        return Worker(limits, sandbox)
+    from trace_adapters.sandbox.monty import MontyWorker  # its library is an extra
+
+    return MontyWorker(limits)
+
+
+def _warn_once(level: str) -> None:
+    if level in _warned:
+        return
+    _warned.add(level)
+    warnings.warn(
+        f"Code written by a model is confined by {level!r} only on this machine, not by {FULL_LEVEL!r}: it may be "
+        "able to read files or open connections. sandbox='strict' refuses that; sandbox='monty' confines a subset of "
+        "Python everywhere.",
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def _with_memory(limits: Limits, memory_mb: int) -> Limits:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Any
 
-from trace_adapters.errors import SandboxError, SandboxKilled, SandboxTimeout
+from trace_adapters.errors import SandboxError, SandboxKilled, SandboxTimeout, SandboxUnavailable
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.plain import HEADER, pack, unpack
+from trace_adapters.sandbox.starting import start_process
+from trace_adapters.sandboxing import BWRAP
 
-# The worker finds its own modules through two stand-in packages, so that the host's packages stay out of its reach.
-_BOOT = """
-import sys, types
-for name, path in {packages!r}:
-    package = types.ModuleType(name)
-    package.__path__ = [path]
-    sys.modules[name] = package
-from trace_adapters.sandbox.worker import main
-main()
-"""
 _CHUNK = 1 << 16
 _LONGEST_POLL_S = 1e6
 _HAS_POLL = hasattr(select, "poll")
@@ -41,16 +30,18 @@ class Worker:
 
     Attributes:
         key: What it has defined; None while it is fresh.
+        last_used: When it ended its last call, of the monotonic clock.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, sandbox: str) -> None:
         self.key: object = None
         self.last_used = 0.0
         self._limits = limits
+        self._is_wrapped = sandbox == BWRAP
         self._level: str | None = None
         self._calls = 0
         self._buffer = bytearray()
-        self._process = _start_process()
+        self._process = start_process(sandbox)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._sink = self._process.stdin.fileno()
@@ -62,7 +53,9 @@ class Worker:
             self._readable.register(self._source, select.POLLIN)
             self._writable = select.poll()
             self._writable.register(self._sink, select.POLLOUT)
-        self._send(pack({**limits.to_message(), "host_pid": os.getpid()}), time.monotonic() + limits.start_s)
+        settings = {**limits.to_message(), "host_pid": None if self._is_wrapped else os.getpid()}
+        with contextlib.suppress(SandboxKilled):  # said where its level is asked for
+            self._send(pack(settings), time.monotonic() + limits.start_s)
 
     @property
     def level(self) -> str:
@@ -72,9 +65,11 @@ class Worker:
                 ready = self._receive(time.monotonic() + self._limits.start_s)
             except SandboxTimeout:
                 raise SandboxError(f"A sandbox process did not start in {self._limits.start_s:g} s.") from None
+            except SandboxKilled as error:
+                raise self._not_started(error) from error
             if "level" not in ready:
                 raise SandboxError(f"A sandbox process could not be started: {ready.get('failed')}.")
-            self._level = str(ready["level"])
+            self._level = f"{BWRAP}+{ready['level']}" if self._is_wrapped else str(ready["level"])
         return self._level
 
     def call(self, request: dict[str, Any], timeout_s: float, answer: Answer) -> dict[str, Any]:
@@ -195,6 +190,8 @@ class Worker:
             code = self._process.wait(1)
         except subprocess.TimeoutExpired:
             return SandboxKilled("The code closed its connection to the program; its process was stopped.")
+        if self._is_wrapped and code > 128:  # how bubblewrap tells a signal
+            code = 128 - code
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             return SandboxKilled(
@@ -202,71 +199,14 @@ class Worker:
             )
         return SandboxKilled(f"The code ended its process with exit status {code}. Return a value instead.")
 
+    def _not_started(self, error: SandboxKilled) -> SandboxError:
+        if self._is_wrapped:
+            return SandboxUnavailable(
+                "bubblewrap (bwrap) could not make a sandbox here; user namespaces are probably switched off. "
+                f"Allow them, or choose another sandbox. ({error})"
+            )
+        return SandboxError(f"A sandbox process could not be started: {error}")
+
 
 def _late() -> SandboxTimeout:
     return SandboxTimeout("The sandbox process did not answer in time.")
-
-
-def _start_process() -> subprocess.Popen[bytes]:
-    if not sys.executable:
-        raise SandboxError("There is no Python interpreter to start (sys.executable is empty).")
-    here = os.path.dirname(os.path.abspath(__file__))
-    packages = [("trace_adapters", os.path.dirname(here)), ("trace_adapters.sandbox", here)]
-    command = [sys.executable, "-s", "-P", "-S", "-X", "utf8", "-c", _BOOT.format(packages=packages)]
-    return _starter.start(command)
-
-
-class _Starter:
-    """Starts processes from one thread that never ends.
-
-    Linux kills a worker when the *thread* that started it ends; that shall mean: when the host ends.
-    """
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: queue.SimpleQueue[tuple[list[str], Future[subprocess.Popen[bytes]]]] | None = None
-
-    def start(self, command: list[str]) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._waiting is None:
-                self._waiting = queue.SimpleQueue()
-                threading.Thread(target=_serve_starts, args=(self._waiting,), daemon=True, name="sandbox").start()
-        started: Future[subprocess.Popen[bytes]] = Future()
-        self._waiting.put((command, started))
-        return started.result()
-
-
-def _serve_starts(waiting: queue.SimpleQueue[tuple[list[str], Future[subprocess.Popen[bytes]]]]) -> None:
-    while True:
-        command, started = waiting.get()
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                cwd=os.path.abspath(os.sep),
-                env=_environment(),
-                start_new_session=True,
-            )
-        except BaseException as error:
-            started.set_exception(error)
-        else:
-            started.set_result(process)
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the host's, and one order of sets in every worker, so that a run can be repeated."""
-    environment = {"PYTHONHASHSEED": "0"}
-    if sys.platform == "win32" and "SYSTEMROOT" in os.environ:  # without it, Python does not start there
-        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
-    return environment
-
-
-_starter = _Starter()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_starter.forget)

@@ -177,9 +177,8 @@ def _text(one: Declared) -> Parameter:
 
 def _code(one: Declared) -> Parameter:
     function = one.owner
-    constraint = f"Python source with one function `{function.header}`; helpers may stand beside it."
     about = function.description or f"The function {function.__name__}."
-    return Parameter(function.source, one.path, about, constraint, "code", check=function.check)
+    return Parameter(function.source, one.path, about, function.constraint, "code", check=function.check)
 
 
 def _instructions(one: Declared, key: str, keep: Sequence[str]) -> Parameter:

@@ -94,6 +94,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         store: Database of studies.
         study: Name of the study. Default: the program's class and a number that is free.
         resume: Go on with that study.
+        sandbox: Where learned functions run that choose no sandbox themselves; see `ta.optimize`.
         progress: Show progress.
 
     Raises:
@@ -119,6 +120,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         store: str | os.PathLike[str] | ta.Store = _STORE,
         study: str | None = None,
         resume: bool = False,
+        sandbox: str | None = None,
         progress: bool = True,
     ) -> None:
         super().__init__()
@@ -143,6 +145,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         self.store = store
         self.study = study
         self.resume = resume
+        self.sandbox = sandbox
         self.progress = progress
 
     def compile(
@@ -184,6 +187,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
                 store=store,
                 study=self.study or _free_name(store, type(student).__name__),
                 resume=self.resume,
+                sandbox=self.sandbox,
                 budget=self.budget,
                 seed=self.seed,
                 workers=self.num_threads or int(dspy.settings.get("num_threads") or 1),

@@ -118,6 +118,8 @@ class Function(DspyParameter):  # type: ignore[misc]
         trust: "sandbox", or "in-process" to run new sources here with all that the function's module reaches.
         description: What the function is for, shown to optimizers; default its docstring.
         timeout_s: Wall-clock limit of one call in the sandbox.
+        sandbox: "auto", "strict" (all that Linux has, or nothing runs), "bwrap" (inside bubblewrap) or "monty" (a
+            subset of Python, on every platform). Default: what the optimization says, else "auto".
 
     Raises:
         CodeError: If the source cannot be read.
@@ -132,13 +134,14 @@ class Function(DspyParameter):  # type: ignore[misc]
         trust: str = "sandbox",
         description: str = "",
         timeout_s: float = 5.0,
+        sandbox: str | None = None,
     ) -> None:
         if inspect.ismethod(function):
             raise AdapterError(
                 f"Function() takes a plain function, got the method {function.__qualname__}; define it outside "
                 "the class and pass what it needs of `self` as arguments."
             )
-        self._learned = LearnedFunction(function, uses=uses, trust=trust, timeout_s=timeout_s)
+        self._learned = LearnedFunction(function, uses=uses, trust=trust, timeout_s=timeout_s, sandbox=sandbox)
         self.description = description or inspect.getdoc(function) or ""
         self.stage = uuid.uuid4().hex
         self._source = self._learned.source.text
@@ -173,6 +176,11 @@ class Function(DspyParameter):  # type: ignore[misc]
     def header(self) -> str:
         """The `def` line that every source must have."""
         return str(self._learned.spec.header)
+
+    @property
+    def constraint(self) -> str:
+        """What every source must satisfy, in words."""
+        return self._learned.constraint
 
     @property
     def trusted(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from trace_adapters import DataError, Feedback, ModelError, Node, Parameter
+from trace_adapters import DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
 from trace_adapters.extend import (
     FailedCall,
     Run,
@@ -97,6 +97,7 @@ class DspyTarget:
         Raises:
             DataError: If the example does not say which fields are inputs.
             ModelError: If a model's server, key or address is at fault.
+            SandboxUnavailable: If this machine does not have the sandbox that a function asks for.
         """
         inputs = read_inputs(example)
         program, paths = self._program_of(candidate)
@@ -113,6 +114,8 @@ class DspyTarget:
                 error = raised
         if recorder.interruption is not None:
             raise recorder.interruption
+        if isinstance(error, SandboxUnavailable):
+            raise error
         if error is not None and shims.is_model_failure(error):
             raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
         if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
