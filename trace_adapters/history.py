@@ -38,6 +38,7 @@ class Node:
     )  # fmt: skip
 
     failed = False
+    __array_ufunc__ = None  # arrays leave `array + node` to the node
 
     if TYPE_CHECKING:  # what `operators` gives every node
         backward: Callable[..., Any]
@@ -291,11 +292,12 @@ def _as_it_was(source: Node) -> Node:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    same = one == other
     try:
-        return bool(same)
-    except ValueError:  # arrays compare by element
-        return one.shape == other.shape and bool(same.all()) if hasattr(other, "shape") else bool(same.all())
+        return bool(one == other)
+    except ValueError:  # arrays compare by element, or cannot be compared
+        if getattr(one, "shape", None) != getattr(other, "shape", None):
+            return False
+    return bool((one == other).all())
 
 
 def _error_text(error: BaseException) -> str:
