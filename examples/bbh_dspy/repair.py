@@ -1,4 +1,4 @@
-"""How much of a learned program's accuracy is repair of the answer's form: only the learned code, with the old prompt."""
+"""How much of a learned program's accuracy is repair of form: the learned parser alone, with the old prompt."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import trace_adapters as ta
 from examples.bbh_dspy.job import build
 
-CODE = ("create_prompt", "extract_answer")
+PARSER = ("extract_answer",)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure the best candidate of a study with its code alone; 2 for input that cannot be used."""
+    """Measure the best candidate of a study with its parser alone; 2 for input that cannot be used."""
     arguments = read_arguments(words)
     try:
         with ta.Store.open(arguments.store) as store:
@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
         job = build(ta.LM(arguments.model, base_url=arguments.base_url), arguments.data, reasons=not arguments.direct)
         examples = job["testset"][: arguments.limit_test]
         right = {}
-        for name, keys in {"before": (), "code alone": CODE, "after": tuple(best)}.items():
+        for name, keys in {"before": (), "parser alone": PARSER, "after": tuple(best)}.items():
             candidate = {**base, **{key: best[key] for key in keys}}
             right[name] = sum(is_right(job, candidate, example) for example in examples) / len(examples)
     except ta.TraceAdaptersError as error:
