@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import trace_adapters as ta
 from trace_adapters.errors import DataError
+from trace_adapters.nodes import Value
 from trace_adapters.traces import unique_names
 
 
@@ -92,3 +96,65 @@ def test_a_foreign_text_is_no_trace():
     """Reading something else is a clear error."""
     with pytest.raises(DataError, match="not a trace graph"):
         ta.TraceGraph.from_json('{"nodes": []}')
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    roots=st.lists(st.sampled_from(["trained", "frozen", "given"]), min_size=1, max_size=5),
+    calls=st.lists(st.lists(st.integers(0, 10**6), min_size=1, max_size=3), min_size=1, max_size=25),
+)
+def test_the_subgraph_is_every_node_on_a_path_and_their_other_inputs(roots, calls):
+    """As the original computes it (compared graph by graph in benchmarks/agreement.py)."""
+    nodes = [ta.node(0, name=f"r{n}", trainable=kind != "given") for n, kind in enumerate(roots)]
+    for node, kind in zip(nodes, roots, strict=True):
+        if kind == "frozen":
+            node.trainable = False
+    call = ta.bundle(lambda *xs: 0, name="call")
+    for places in calls:
+        nodes.append(call(*[nodes[place % len(nodes)] for place in places]))
+    graph = ta.propagate(nodes[-1], "x")
+
+    above = set()
+    stack = [nodes[-1].read()]
+    while stack:
+        node = stack.pop()
+        if node not in above:
+            above.add(node)
+            stack += node.sources
+    reached = {node for node in above if any(n.parameter.trainable for n in values_above(node))}
+    assert set(graph.nodes) == reached
+    assert set(graph.blanket) == {s for node in reached for s in node.sources} - reached
+    places = {node: place for place, node in enumerate(graph.nodes)}
+    assert all(places.get(s, -1) < places[node] for node in graph.nodes for s in node.sources)
+    assert ta.TraceGraph.from_json(graph.to_json()).to_json() == graph.to_json()
+
+
+def values_above(node):
+    if isinstance(node, Value):
+        return [node]
+    return [value for source in node.sources for value in values_above(source)]
+
+
+def test_a_trace_that_leads_back_to_itself_is_no_trace():
+    """JSON can say what a program cannot do."""
+    entry = {"name": "x", "value": {"json": 1}}
+    loop = {"operation": {"name": "f", "description": "", "language_model": False, "inputs": [["x", 0]]}}
+    data = {"schema": 1, "nodes": [entry | loop], "blanket": 0, "inside": 1, "output": 0, "info": {}}
+    with pytest.raises(DataError):
+        ta.TraceGraph.from_json(json.dumps(data | {"feedback": {"score": 1, "text": ""}}))
+
+
+def test_a_trace_of_another_schema_is_refused():
+    """With the number that it has."""
+    with pytest.raises(DataError, match="schema 99"):
+        ta.TraceGraph.from_json('{"schema": 99}')
+
+
+def test_a_large_graph_has_every_node_once():
+    """No timing here (benchmarks/core.py has it): the sizes are right."""
+    x = ta.node(0, name="x", trainable=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1
+    graph = ta.propagate(y, "x")
+    assert (len(graph.nodes), len(graph.blanket), len(graph.names)) == (100_001, 100_000, 200_001)
