@@ -116,3 +116,44 @@ async def test_an_async_stream_that_fails():
     with pytest.raises(ta.ExecutionError) as caught:
         [chunk async for chunk in fail()]
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_learned_generators_run_in_the_sandbox():
+    """To their end, before the first chunk; plain and async ones, functions and methods."""
+
+    @ta.bundle(trainable=True)
+    def count(n):
+        yield n
+
+    @ta.bundle(trainable=True)
+    async def acount(n):
+        yield n
+
+    class Agent:
+        base = 10
+
+        def __init__(self):
+            self.start = 5
+
+        @ta.bundle(trainable=True)
+        def chunks(self, n):
+            yield n
+
+        @ta.bundle(trainable=True)
+        @classmethod
+        def of_class(cls, n):
+            return n
+
+    with ta.using({"count": "def count(n):\n    yield from range(n)\n"}):
+        assert count(3).data == [0, 1, 2]
+    with ta.using({"acount": "async def acount(n):\n    yield n\n    yield n + 1\n"}):
+        y = acount(ta.node(3, name="n", trainable=True))
+        assert [chunk async for chunk in y] == [3, 4]
+    with ta.using({"chunks": "def chunks(self, n):\n    yield self.start\n    yield n\n"}):
+        assert Agent().chunks(1).data == [5, 1]
+    with ta.using({"of_class": "def of_class(cls, n):\n    return cls.base + n\n"}):
+        assert Agent.of_class(1).data == 11
+    broken = {"count": "def count(n):\n    yield 1\n    raise ValueError('in the middle')\n"}
+    with ta.using(broken), pytest.raises(ta.ExecutionError, match="in the middle") as caught:
+        count(3)
+    assert caught.value.node.place == (3, "    raise ValueError('in the middle')")

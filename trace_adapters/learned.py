@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -59,6 +59,8 @@ class LearnedFunction:
         self.source = code.read_source(function, uses=tuple(self.uses))
         self.spec = self.source.spec
         self.is_async = inspect.iscoroutinefunction(function)
+        self.is_generator = inspect.isgeneratorfunction(function)
+        self.is_async_generator = inspect.isasyncgenfunction(function)
         self._functions: dict[str, Callable[..., Any]] = {}
 
     @property
@@ -90,7 +92,10 @@ class LearnedFunction:
         return f"{words} {CONSTRAINT}"
 
     def call(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call the function as `text` has it; the caller awaits the result of an async function."""
+        """Call the function as `text` has it; the caller awaits the result of an async function.
+
+        In the sandbox a generator runs to its end before its first chunk is given.
+        """
         if text == self.source.text:
             return self.function(*args, **kwargs)
         if self.trust == IN_PROCESS:
@@ -98,6 +103,12 @@ class LearnedFunction:
             return self._loaded(text)(*args, **kwargs)
         if self.is_async:
             return self._call_in_sandbox_async(text, args, kwargs)
+        if self.is_async_generator:
+            return self._stream_from_sandbox(text, args, kwargs)
+        result = self._call_in_sandbox(text, args, kwargs)
+        return (chunk for chunk in result) if self.is_generator else result
+
+    def _call_in_sandbox(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         from trace_adapters.sandbox import default_pool  # a process pool that most programs never need
 
         pool = default_pool(self.sandbox or chosen_sandbox())
@@ -124,19 +135,26 @@ class LearnedFunction:
         finally:
             note_level(self.name, pool.known_level)
 
+    async def _stream_from_sandbox(
+        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> AsyncIterator[Any]:
+        for chunk in await self._call_in_sandbox_async(text, args, kwargs):
+            yield chunk
+
     def _request(
         self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[str, str, Sequence[Any], Mapping[str, Any]]:
-        if not self.takes_self:
-            return text, self.name, args, kwargs
-        entry = f"_call_{self.name}"
-        methods = "".join(f"    me.{use} = {use}\n" for use in self.uses)
-        return (
-            text + _SELF_CALL.format(entry=entry, name=self.name, methods=methods),
-            entry,
-            [_plain_state(args[0]), *args[1:]],
-            kwargs,
-        )
+        entry = self.name
+        if self.takes_self:
+            entry = f"_call_{self.name}"
+            methods = "".join(f"    me.{use} = {use}\n" for use in self.uses)
+            text += _SELF_CALL.format(entry=entry, name=self.name, methods=methods)
+            args = [_plain_state(args[0]), *args[1:]]
+        if self.is_generator or self.is_async_generator:
+            form = _ASYNC_STREAM_CALL if self.is_async_generator else _STREAM_CALL
+            text += form.format(entry=f"_all_of_{self.name}", name=entry)
+            entry = f"_all_of_{self.name}"
+        return text, entry, args, kwargs
 
     def _terms(self, args: Sequence[Any]) -> dict[str, Any]:
         uses = dict(self.uses)
@@ -152,7 +170,7 @@ class LearnedFunction:
     @property
     def takes_self(self) -> bool:
         """Whether the first argument is an object whose learned methods see only its plain attributes."""
-        return bool(self.source.arguments) and self.source.arguments[0] == "self"
+        return self.source.arguments[:1] in (("self",), ("cls",))
 
 
 @dataclass(frozen=True)
@@ -229,9 +247,22 @@ def {entry}(_state, *args, **kwargs):
 """
 
 
+# A stream cannot leave the worker while it runs: it is run to its end there.
+_STREAM_CALL = """
+
+def {entry}(*args, **kwargs):
+    return list({name}(*args, **kwargs))
+"""
+_ASYNC_STREAM_CALL = """
+
+async def {entry}(*args, **kwargs):
+    return [chunk async for chunk in {name}(*args, **kwargs)]
+"""
+
+
 def _plain_state(instance: Any) -> dict[str, Any]:
     attributes = getattr(instance, "__dict__", {})
-    return {name: value for name, value in attributes.items() if _is_plain(value)}
+    return {name: value for name, value in attributes.items() if _is_plain(value) and not name.startswith("__")}
 
 
 def _is_plain(value: Any) -> bool:
