@@ -322,7 +322,7 @@ def test_waiting_for_anything_else_is_refused(pool):
 
 
 def test_an_argument_without_a_codec_is_refused_with_advice(pool):
-    with pytest.raises(SandboxError, match=r"got builtins\.object.*register_codec"):
+    with pytest.raises(SandboxError, match=r"got a value of type builtins\.object.*register_codec"):
         pool.run(ECHO, "f", [object()])
 
 
@@ -369,7 +369,7 @@ def test_the_face_uses_one_pool():
     assert sandbox.default_pool() is sandbox.default_pool()
     assert sandbox.run(ECHO, "f", [1]) == 1
     assert asyncio.run(sandbox.arun(ECHO, "f", [2])) == 2
-    assert sandbox.level() in ("seccomp+landlock", "seccomp", "landlock", "rlimits", "process")
+    assert sandbox.level() == sandbox.default_pool().known_level
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,15 +1,14 @@
-"""Code in the sandbox cannot reach the user's files, network or processes, nor cheat; the next call works."""
+"""Code that attacks the protocol or its own worker harms neither the host nor the next call; see also sandbox/."""
 
 from __future__ import annotations
 
 import builtins
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from trace_adapters.errors import SandboxError, SandboxKilled
+from trace_adapters.errors import SandboxError
 from trace_adapters.sandbox import Limits, SandboxPool
 
 ECHO = "def f(x):\n    return x\n"
@@ -19,118 +18,9 @@ FULL = "seccomp+landlock"
 @pytest.fixture(scope="module")
 def pool() -> Iterator[SandboxPool]:
     with SandboxPool(limits=Limits(grace_s=0.2)) as pool:
-        if pool.level() != FULL:
+        if not pool.level().endswith(FULL):
             pytest.skip(f"this machine confines by {pool.level()} only")
         yield pool
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    path = tmp_path / "secret.txt"
-    path.write_text("key")
-    return path
-
-
-# Each body is the function f(path), which must raise what stands beside it.
-REFUSED = {
-    "read a file of the user": ("return open(path).read()", PermissionError),
-    "read through a descriptor": ("import os; return os.read(os.open(path, os.O_RDONLY), 9)", PermissionError),
-    "write over a file": ("return open(path, 'w').write('x')", PermissionError),
-    "append to a file": ("return open(path, 'a').write('x')", PermissionError),
-    "make a file": ("return open(path + '.new', 'x')", PermissionError),
-    "remove a file": ("import os; os.unlink(path)", PermissionError),
-    "rename a file": ("import os; os.rename(path, path + '.old')", PermissionError),
-    "change its mode": ("import os; os.chmod(path, 0o777)", PermissionError),
-    "make a directory": ("import os; os.mkdir(path + '.d')", PermissionError),
-    "make a symlink": ("import os; os.symlink('/etc/passwd', path + '.l')", PermissionError),
-    "make a hard link": ("import os; os.link(path, path + '.l')", PermissionError),
-    "truncate a file": ("import os; os.truncate(path, 0)", PermissionError),
-    "list a directory": ("import os; return os.listdir(os.path.dirname(path))", PermissionError),
-    "list the root": ("import os; return os.listdir('/')", PermissionError),
-    "read the password file": ("return open('/etc/passwd').read()", PermissionError),
-    "read the environment of the host": ("import os; return open(f'/proc/{os.getppid()}/environ').read()", OSError),
-    "read its own memory map": ("return open('/proc/self/maps').read()", OSError),
-    "write its own memory": ("return open('/proc/self/mem', 'r+b')", OSError),
-    "read this package": ("import trace_adapters; return trace_adapters.__path__", ModuleNotFoundError),
-    "open a TCP socket": ("import socket; socket.socket(socket.AF_INET)", PermissionError),
-    "open a UNIX socket": ("import socket; socket.socket(socket.AF_UNIX)", PermissionError),
-    "open a netlink socket": ("import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", PermissionError),
-    "make a socket pair": ("import socket; socket.socketpair()", PermissionError),
-    "ask for a name": ("import socket; return socket.gethostbyname('localhost.example')", OSError),
-    "open a page": ("import urllib.request; urllib.request.urlopen('http://127.0.0.1:1')", OSError),
-    "fork": ("import os; os.fork()", PermissionError),
-    "vfork by hand": (
-        "import ctypes, os; n = ctypes.CDLL(None, use_errno=True)\n    if n.vfork() < 0: raise OSError",
-        OSError,
-    ),
-    "execute": ("import os; os.execv('/bin/sh', ['sh'])", PermissionError),
-    "spawn": ("import os; os.posix_spawn('/bin/sh', ['sh'], {})", PermissionError),
-    "run a command": ("import subprocess; subprocess.run(['id'])", OSError),
-    "start a thread": ("import threading; threading.Thread(target=print).start()", RuntimeError),
-    "use a process pool": (
-        "import concurrent.futures as c; c.ProcessPoolExecutor(1).submit(print).result()",
-        Exception,
-    ),
-    "kill the host": ("import os; os.kill(os.getppid(), 9)", PermissionError),
-    "kill its group": ("import os; os.killpg(0, 9)", PermissionError),
-    "signal the host through a pipe": (
-        "import fcntl, os\n    for n in range(9):\n        try: os.fstat(n)\n        except OSError: continue\n"
-        "        fcntl.fcntl(n, fcntl.F_SETOWN, os.getppid())",
-        PermissionError,
-    ),
-    "raise its limits": ("import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))", (OSError, ValueError)),
-    "lower its priority": ("import os; os.nice(1)", PermissionError),
-    "take all memory": ("return len(bytearray(2 * 10**9))", MemoryError),
-    "map all memory": ("import mmap; mmap.mmap(-1, 2 * 10**9)", OSError),
-    "make a memory file": ("import os; os.memfd_create('x')", PermissionError),
-    "make a pipe": ("import os; os.pipe()", PermissionError),
-    "chroot": ("import os; os.chroot('/')", PermissionError),
-    "change user": ("import os; os.setuid(1)", PermissionError),
-    "use shared memory": (
-        "from multiprocessing import shared_memory as s; s.SharedMemory(create=True, size=9)",
-        OSError,
-    ),
-    "trace the host": (
-        "import ctypes, os\n    c = ctypes.CDLL(None, use_errno=True)\n"
-        "    if c.ptrace(16, os.getppid(), 0, 0) < 0: raise OSError(ctypes.get_errno(), 'x')",
-        OSError,
-    ),
-    "use io_uring": (
-        "import ctypes\n    c = ctypes.CDLL(None, use_errno=True)\n"
-        "    if c.syscall(425, 8, 0) < 0: raise OSError(ctypes.get_errno(), 'x')",
-        OSError,
-    ),
-}
-
-
-@pytest.mark.parametrize("attack", REFUSED)
-def test_what_code_may_not_do_is_refused(pool, secret, attack):
-    body, expected = REFUSED[attack]
-    with pytest.raises(expected) as raised:
-        pool.run(f"def f(path):\n    {body}\n", "f", [str(secret)])
-    assert not isinstance(raised.value, SandboxKilled)
-    assert secret.read_text() == "key"
-    assert sorted(path.name for path in secret.parent.iterdir()) == ["secret.txt"]
-    assert pool.run(ECHO, "f", ["next"]) == "next"
-
-
-def test_the_environment_and_the_arguments_are_empty(pool):
-    text = "import os, sys\ndef f():\n    return [dict(os.environ), sys.argv, os.getcwd()]\n"
-    environment, arguments, directory = pool.run(text, "f")
-    assert (environment.keys() - {"PYTHONHASHSEED", "LC_CTYPE"}, arguments, directory) == (set(), ["-c"], "/")
-
-
-def test_only_its_own_pipes_are_open(pool):
-    text = (
-        "import os\ndef f():\n    found = []\n    for n in range(32):\n        try: os.fstat(n)\n"
-        "        except OSError: continue\n        found.append(n)\n    return found\n"
-    )
-    assert len(pool.run(text, "f")) == 5  # three at the null device, one in, one out
-
-
-def test_installed_packages_cannot_be_read(pool):
-    with pytest.raises(ModuleNotFoundError):
-        pool.run("def f():\n    import pytest\n", "f")
 
 
 def _run_twice(pool: SandboxPool, text: str) -> None:

@@ -53,8 +53,8 @@ def learned_level(**options: str) -> set[str]:
 def test_a_function_chooses_before_what_is_around_it():
     with choosing_sandbox("strict"):
         assert learned_level(trust="in-process") == {"in-process"}
-        if pools.default_pool("strict").level() == FULL:
-            assert learned_level() == {FULL}
+        if (level := pools.default_pool().level()).endswith(FULL):
+            assert learned_level() == {level}
 
 
 def test_the_original_source_runs_here_and_says_nothing():

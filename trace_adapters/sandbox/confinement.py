@@ -6,12 +6,16 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 
 from trace_adapters.sandbox.landlock import allow_only_reading
+from trace_adapters.sandbox.namespaces import show_only
 from trace_adapters.sandbox.seccomp import allow_only_computing
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITIES_3 = 0x20080522
+_TIME_ZONES = "/usr/share/zoneinfo"
 _CPU_SECONDS = 3_600  # a worker whose host has died in a way that nobody noticed ends after this
 
 
@@ -23,12 +27,15 @@ def confine(memory_mb: int, host_pid: int | None) -> str:
         host_pid: The process with which this one must end; None where something else sees to that.
 
     Returns:
-        What now holds: "seccomp+landlock", "seccomp", "landlock", "rlimits" or "process".
+        What now holds, joined by "+": of "namespace", "seccomp" and "landlock" those there are, else "rlimits", else
+        "process".
     """
-    has_limits = _limit_resources(memory_mb)
     if not sys.platform.startswith("linux"):
-        return "rlimits" if has_limits else "process"
+        return "rlimits" if _limit_resources(memory_mb) else "process"
     libc = ctypes.CDLL(None, use_errno=True)
+    hiding = host_pid is not None and show_only(libc, [_library(), _TIME_ZONES], _installed())
+    _limit_resources(memory_mb)
+    libc.capset(struct.pack("=II", _CAPABILITIES_3, 0), bytes(24))  # a host that is root, or root of its namespace
     libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if host_pid is not None and os.getppid() != host_pid:
@@ -38,8 +45,8 @@ def confine(memory_mb: int, host_pid: int | None) -> str:
         return "rlimits"
     reading = allow_only_reading(libc, _readable())
     computing = allow_only_computing(libc)
-    held = [name for name, holds in (("seccomp", computing), ("landlock", reading)) if holds]
-    return "+".join(held) or "rlimits"
+    found = (("namespace", hiding), ("seccomp", computing), ("landlock", reading))
+    return "+".join(name for name, holds in found if holds) or "rlimits"
 
 
 def _limit_resources(memory_mb: int) -> bool:
@@ -63,8 +70,15 @@ def _limit_resources(memory_mb: int) -> bool:
     return True
 
 
+def _library() -> str:
+    return os.path.dirname(os.path.abspath(os.__file__))
+
+
+def _installed() -> list[str]:
+    return [f"{_library()}/site-packages", f"{_library()}/dist-packages"]
+
+
 def _readable() -> list[str]:
     """The standard library without what users have installed into it, and the time zones."""
-    home = os.path.dirname(os.path.abspath(os.__file__))
-    entries = [entry.path for entry in os.scandir(home) if entry.name not in ("site-packages", "dist-packages")]
-    return [*entries, "/usr/share/zoneinfo"]
+    entries = [entry.path for entry in os.scandir(_library()) if entry.path not in _installed()]
+    return [*entries, _TIME_ZONES]

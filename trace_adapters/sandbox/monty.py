@@ -37,6 +37,7 @@ _REFUSED = {
     ast.AsyncFor: "async for",
     ast.TryStar: "except*",
 }
+_MESSAGE_CHARS = 4_000
 _LATE = "feed time limit exceeded"
 _CALLS = 2**31 - 1  # the calls of one worker's life; those of one call are counted here
 
@@ -151,9 +152,9 @@ class MontyWorker:
         try:
             return to_plain(value)
         except UnsupportedValue as error:
-            kind = getattr(value, "name", None) or error
+            what = f"a value of type {value.name}" if hasattr(value, "name") else error
             raise UnsupportedValue(
-                f"a value of type {kind} cannot leave the sandbox; use text, numbers, lists, tuples, sets or dicts"
+                f"{what} cannot leave the sandbox; use text, numbers, lists, tuples, sets or dicts"
             ) from None
 
     def _require_short(self, reply: dict[str, Any]) -> None:
@@ -168,14 +169,15 @@ class MontyWorker:
             kind = "TypeError"
         if isinstance(inner, (ModuleNotFoundError, NotImplementedError)):
             message = f"{message}. {CONSTRAINT}"
+        short = str(inner)[:_MESSAGE_CHARS]
         frames = error.traceback() if hasattr(error, "traceback") else []
         is_time_up = kind == "TimeoutError" and message.startswith(_LATE)
         return {
             "type": kind,
             "bases": [base.__name__ for base in getattr(builtins, kind, Exception).__mro__[1:]],
             "is_builtin": True,
-            "message": message,
-            "args": None if message != str(inner) or kind != type(inner).__name__ else to_plain(list(inner.args)),
+            "message": message[:_MESSAGE_CHARS],
+            "args": to_plain(list(inner.args)) if kind == type(inner).__name__ and message == short else None,
             "place": self._place(frames),
             "host_error": host.number_of(kind, message),
             "stdout": self._printed,

@@ -81,7 +81,7 @@ def to_plain(value: Any, convert: ToPlain | None = None) -> Any:
     try:
         return _to_plain(value, convert)
     except RecursionError as error:
-        raise UnsupportedValue("a value is cyclic or nested too deeply") from error
+        raise UnsupportedValue("a value that is cyclic or nested too deeply") from error
 
 
 def from_plain(value: Any, revive: FromPlain | None = None) -> Any:
@@ -130,7 +130,7 @@ def _other_to_plain(value: Any, convert: ToPlain | None) -> Any:
     for base, write in _WRITERS:
         if isinstance(value, base):
             return write(value, convert)
-    raise UnsupportedValue(f"{type(value).__module__}.{type(value).__qualname__}")
+    raise UnsupportedValue(f"a value of type {type(value).__module__}.{type(value).__qualname__}")
 
 
 def _many(name: str) -> Callable[[Any, ToPlain | None], Any]:

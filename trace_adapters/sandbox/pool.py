@@ -21,7 +21,7 @@ from trace_adapters.sandbox.codecs import read_value, write_value
 from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.processes import Worker
-from trace_adapters.sandboxing import AUTO, BWRAP, MONTY, STRICT, require_sandbox
+from trace_adapters.sandboxing import AUTO, MONTY, STRICT, require_sandbox
 
 if TYPE_CHECKING:
     from trace_adapters.sandbox.monty import MontyWorker
@@ -135,8 +135,9 @@ class SandboxPool:
     def level(self) -> str:
         """What confines a worker on this machine.
 
-        "seccomp+landlock", "seccomp", "landlock", "rlimits" or "process", with "bwrap+" before it inside
-        bubblewrap; or "monty".
+        "monty", "process", "rlimits", or what holds of "namespace" (or "bwrap"), "seccomp" and "landlock", joined by
+        "+". Where seccomp and landlock hold, files, network and processes are out of reach; a namespace also hides
+        which files there are.
 
         Raises:
             SandboxUnavailable: This machine does not have the pool's sandbox.
@@ -256,8 +257,7 @@ class SandboxPool:
     def _note_level(self, level: str) -> None:
         if self._level is not None:
             return
-        inner = level.removeprefix(f"{BWRAP}+")
-        if inner not in (FULL_LEVEL, MONTY):
+        if level != MONTY and not level.endswith(FULL_LEVEL):
             if self._sandbox == STRICT:
                 raise SandboxUnavailable(
                     f"sandbox='strict' asks for {FULL_LEVEL!r}, and this machine confines code by {level!r} only. Use "

@@ -172,7 +172,7 @@ class Server:
             return to_plain(value)
         except UnsupportedValue as error:
             raise TypeError(
-                f"a value of type {error} cannot leave the sandbox; use text, numbers, lists, tuples, sets or dicts"
+                f"{error} cannot leave the sandbox; use text, numbers, lists, tuples, sets or dicts"
             ) from None
 
     def _report(self, error: BaseException) -> dict[str, Any]:

@@ -1,0 +1,14 @@
+"""Overflow the C stack."""
+
+WORKER = "SandboxKilled: .* killed by SIGSEGV"
+MONTY = "AttributeError: module 'sys' has no attribute 'setrecursionlimit'"
+
+
+def attack(path):
+    import sys
+
+    sys.setrecursionlimit(10**6)
+    value = []
+    for _ in range(200_000):
+        value = [value]
+    return repr(value)

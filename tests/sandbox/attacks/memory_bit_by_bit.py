@@ -1,0 +1,10 @@
+"""Take memory in small pieces."""
+
+WORKER = "MemoryError"
+MONTY = "MemoryError"
+
+
+def attack(path):
+    kept = []
+    while True:
+        kept.append("x" * 100_000 + str(len(kept)))

@@ -1,0 +1,10 @@
+"""Open a packet socket."""
+
+WORKER = "PermissionError: .*Operation not permitted"
+MONTY = "ModuleNotFoundError: No module named 'socket'"
+
+
+def attack(path):
+    import socket
+
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW)

@@ -1,0 +1,8 @@
+"""Write over a file of the user."""
+
+WORKER = "PermissionError: .*Permission denied"
+MONTY = "PermissionError: Permission denied"
+
+
+def attack(path):
+    open(path, "w").write("x")
