@@ -335,3 +335,20 @@ def _import(path: Path) -> ModuleType:
     sys.modules.pop(path.stem, None)
     spec.loader.exec_module(module)
     return module
+
+
+def test_global_in_a_helper_means_the_text_it_stands_in():
+    text = (
+        "count = 0\n\ndef bump():\n    global count\n    try:\n        count += 1\n    finally:\n        pass\n\n"
+        "def f():\n    bump()\n    bump()\n    return count\n"
+    )
+    around = {"count": 40}
+    assert load_function(text, "f", around)() == 2
+    assert around["count"] == 40
+
+
+def test_global_of_a_name_that_the_text_does_not_bind_is_the_modules():
+    around = {"total": 40}
+    text = "def f(n):\n    global total\n    total += n\n    return total\n"
+    assert load_function(text, "f", around)(2) == 42
+    assert around["total"] == 42

@@ -28,6 +28,7 @@ from trace_adapters.code import error_place, read_source
 from trace_adapters.errors import BudgetExceeded, SandboxError, SandboxKilled, SandboxTimeout
 from trace_adapters.sandbox import Limits, SandboxPool, register_codec
 
+RANDOM_CHOICE = "from random import choice\ndef f(x):\n    return choice(range(10**6))\n"
 ECHO = "def f(x):\n    return x\n"
 
 
@@ -439,3 +440,11 @@ def _ends(pid: int) -> bool:
                 return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize("text", ["import random\ndef f(x):\n    return random.random()\n", RANDOM_CHOICE])
+def test_chance_is_the_same_for_the_same_call_in_every_worker(pool, text):
+    with SandboxPool() as another:
+        first = pool.run(text, "f", [1])
+        assert [pool.run(text, "f", [1]), another.run(text, "f", [1])] == [first, first]
+        assert pool.run(text, "f", [2]) != first

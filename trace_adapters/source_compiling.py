@@ -129,12 +129,33 @@ def _compile_maker(text: str, name: str, free: tuple[str, ...]) -> types.CodeTyp
         raise CodeError(f"Expected a top-level function {name!r}; the source does not define it. Keep its name.")
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     frame = f"def outer({', '.join(free)}):\n  def make():\n    return {name}\n  return make"
+    _OwnGlobals(tree).visit(tree)
     outer = cast("ast.FunctionDef", ast.parse(frame).body[0])
     make = cast("ast.FunctionDef", outer.body[0])
     make.body[:0] = [node for node in tree.body if node not in future]
     module = _compile_tree(ast.Module([*future, outer], []), text)
     outer_code = next(c for c in module.co_consts if isinstance(c, types.CodeType))
     return next(c for c in outer_code.co_consts if isinstance(c, types.CodeType))
+
+
+class _OwnGlobals(ast.NodeTransformer):
+    """Lets `global` mean the text's own top level where that binds the name; else the shared globals, as it says."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._bound = {name for statement in tree.body for name in _bound_by(statement)}
+
+    def visit_Global(self, node: ast.Global) -> list[ast.stmt]:
+        own = [name for name in node.names if name in self._bound]
+        shared = [name for name in node.names if name not in self._bound]
+        made: list[ast.stmt] = [ast.Nonlocal(own)] if own else []
+        made += [ast.Global(shared)] if shared else []
+        return [ast.copy_location(statement, node) for statement in made]
+
+
+def _bound_by(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and type(node.ctx) is ast.Store]
 
 
 def _register(text: str) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import io
 import os
+import random
 import signal
 import sys
 import types
@@ -17,7 +18,7 @@ from typing import Any
 from trace_adapters.sandbox.plain import HEADER, UnsupportedValue, from_plain, pack, to_plain, unpack
 from trace_adapters.sandbox.reports import describe_error, revive_host_error
 
-# Used often, or linked to system libraries that cannot be read later (zlib; random brings hashlib's).
+# Used often, or linked to system libraries that cannot be read later (zlib; `random` above brings hashlib's).
 PRELOADED = (
     "collections",
     "functools",
@@ -25,7 +26,6 @@ PRELOADED = (
     "json",
     "math",
     "operator",
-    "random",
     "string",
     "textwrap",
     "zlib",
@@ -101,6 +101,7 @@ class Server:
         self._call_id = 0
         self._filename = ""
         self._lines: list[str] = []
+        self._is_random = False
         self._function: Callable[..., Any] | None = None
         sys.stdout = sys.__stdout__ = sys.stderr = sys.__stderr__ = self._output  # type: ignore[misc,assignment]
         sys.stdin = sys.__stdin__ = io.StringIO("")  # type: ignore[misc,assignment]
@@ -129,6 +130,8 @@ class Server:
             if "define" in message:
                 self._define(message["define"])
             assert self._function is not None
+            if self._is_random:
+                random.seed(repr((message["args"], message["kwargs"])))
             result = self._function(*from_plain(message["args"]), **from_plain(message["kwargs"]))
             return _drive(result) if isinstance(result, types.CoroutineType) else result
         finally:
@@ -141,6 +144,7 @@ class Server:
         names: dict[str, Any] = {"__name__": "trainable", "__builtins__": builtins}
         names.update(from_plain(definition["constants"]))
         used = _names(code)
+        self._is_random = "random" in used
         names.update({alias: _import(source) for alias, source in definition["imports"].items() if alias in used})
         for name, is_async in definition["uses"].items():
             names[name] = self._host_function(name, is_async)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trace_adapters_dspy.attach import apply, parameters
+from trace_adapters_dspy.codecs import register_codecs
 from trace_adapters_dspy.files import diff, export, load
 from trace_adapters_dspy.models import dspy_lm
 from trace_adapters_dspy.optimizer import DetailedResults, Estimate, TraceOptimizer
@@ -25,3 +26,5 @@ __all__ = [
     "record",
     "wrap",
 ]
+
+register_codecs()

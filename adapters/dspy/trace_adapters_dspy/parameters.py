@@ -202,7 +202,8 @@ class Function(DspyParameter):  # type: ignore[misc]
         if not self._trusted:
             raise UntrustedCode(
                 f"The source of {self.__name__!r} was loaded from a file and is not the program's own. Read it "
-                f"(`.source`), then allow it: `.trust()`, or tad.load(program, path, allow_code=True)."
+                f"(print its `.source`; tad.diff shows what changed), then allow it: `.trust()`, or "
+                f"tad.load(program, path, allow_code=True)."
             )
         if self._learned.is_async:
             return self._acall(args, kwargs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import cloudpickle
 import dspy
+import pydantic
 import pytest
 
 import trace_adapters as ta
@@ -29,6 +30,14 @@ async def wait_and_shout(text: str) -> str:
 
 def ask(text: str) -> str:
     return f"asked {text}"
+
+
+def first(prediction: Any, example: Any, model: Any) -> Any:
+    return prediction
+
+
+class Model(pydantic.BaseModel):
+    name: str
 
 
 class Program(dspy.Module):  # type: ignore[misc]
@@ -166,6 +175,18 @@ class TestState:
             fresh.deepcopy()(what="it")
         fresh.shout.trust()
         assert fresh(what="it").answer == "SAY IT.!!"
+
+    def test_predictions_and_models_travel_into_the_sandbox(self) -> None:
+        function = tad.Function(first)
+        function.source = (
+            "def first(prediction, example, model):\n"
+            "    prediction.answer = prediction.answer + example['question'] + model.name\n    return prediction\n"
+        )
+        prediction = dspy.Prediction(answer="a", score=0.5)
+        returned = function(prediction, dspy.Example(question="q").with_inputs("question"), Model(name="m"))
+        assert isinstance(returned, dspy.Prediction)
+        assert dict(returned.items()) == {"answer": "aqm", "score": 0.5}
+        assert prediction.answer == "a"
 
     def test_a_file_with_code_that_does_not_fit_is_refused(self, tmp_path: Any) -> None:
         path = tmp_path / "program.json"
