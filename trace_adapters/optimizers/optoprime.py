@@ -45,7 +45,7 @@ class OptoPrime(Verbs):
         temperature: Of the model calls. Default: the model's own, and 0.8 for a small one.
 
     Attributes:
-        default_proposals: How many samples a step should ask for: 1, or 8 of a small model.
+        default_proposals: How many samples a step should ask for: 1, or 6 of a small model.
 
     Raises:
         SettingError: If nothing can be trained, or an option is out of range.
@@ -82,7 +82,7 @@ class OptoPrime(Verbs):
         self.temperature = temperature
         self.memory = Memory(memory_size)
         self._observed: deque[TraceGraph] = deque(maxlen=_OBSERVED)
-        self.default_proposals = 1 if self.profile == "strong" else 8
+        self.default_proposals = 1 if self.profile == "strong" else 6
 
     def suggest(
         self,
