@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trace_adapters.lm import LM as LM, ScriptedLM as ScriptedLM, as_lm as as_lm
     from trace_adapters.modules import Module as Module, model as model
     from trace_adapters.nodes import (
+        Candidate as Candidate,
         Node as Node,
         Parameter as Parameter,
         node as node,
@@ -53,6 +54,7 @@ _HOMES = {
     "AdapterError": "trace_adapters.errors",
     "Budget": "trace_adapters.search.budget",
     "BudgetExceeded": "trace_adapters.errors",
+    "Candidate": "trace_adapters.nodes",
     "CodeError": "trace_adapters.errors",
     "DataError": "trace_adapters.errors",
     "Demonstrations": "trace_adapters.optimizers.demos",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trace_adapters.context import (
@@ -23,6 +23,9 @@ from trace_adapters.history import (
     Operation as Operation,
     unwrap as unwrap,
 )
+
+Candidate = Mapping[str, Any]
+"""Parameter key -> value; never changed."""
 
 KINDS = ("text", "code", "number", "choice", "json", "demos")
 

@@ -35,9 +35,11 @@ OPTIMIZERS = ("optoprime", "demos")
 
 @dataclass(frozen=True)
 class Best:
-    """Attributes:
-    candidate: Parameter key -> value.
-    score: Mean on the validation set.
+    """The best candidate of a run.
+
+    Attributes:
+        candidate: Parameter key -> value.
+        score: Mean on the validation set; NaN if nothing was measured.
     """
 
     candidate: dict[str, Any]

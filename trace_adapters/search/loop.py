@@ -20,12 +20,16 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Attributes:
-    train_size, validation_size: Numbers of examples.
-    proposals: Candidates asked of an optimizer each step; None for each optimizer's own default.
-    max_steps: Steps at most; None for as many as the budget pays.
-    patience: Stop after this many steps in a row that brought no candidate worth judging.
-    full_score: The score that cannot be improved.
+    """What one search is to do.
+
+    Attributes:
+        train_size: Number of training examples.
+        validation_size: Number of validation examples.
+        seed: Minibatches, samples and ties are a function of it.
+        proposals: Candidates asked of an optimizer each step; None for each optimizer's own default.
+        max_steps: Steps at most; None for as many as the budget pays.
+        patience: Stop after this many steps in a row that brought no candidate worth judging.
+        full_score: The score that cannot be improved.
     """
 
     train_size: int
