@@ -12,7 +12,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-core model test-model test-lowest clean
+.PHONY: help setup demo test lint format bench bench-core bench-sandbox model test-model test-lowest clean
 
 help:
 	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
@@ -21,6 +21,7 @@ help:
 	@echo "make format       let ruff rewrite the files"
 	@echo "make bench        the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
 	@echo "make bench-core   the tracer against trace-opt only; writes benchmarks/results/core.md"
+	@echo "make bench-sandbox a call of learned code in each sandbox; writes benchmarks/results/sandbox.md"
 	@echo "make test-lowest  the tests that meet a dependency, with the lowest supported versions"
 	@echo "make clean        remove what the other targets made, but not runs/"
 
@@ -66,6 +67,10 @@ $(BENCH)/.ready: pyproject.toml
 # The peer has a virtual environment of its own: it is never a dependency of the project.
 bench-core: $(BENCH)/.ready
 	$(BENCH)/bin/python -m benchmarks.core
+
+# Monty is measured where it is installed: pip install 'trace-adapters[monty]'; bubblewrap where the system has it.
+bench-sandbox: $(READY)
+	$(BIN)/python -m benchmarks.sandbox --write
 
 bench: bench-core model
 	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method bootstrap --out runs/bench/bootstrap.json

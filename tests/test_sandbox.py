@@ -322,9 +322,47 @@ def test_waiting_for_anything_else_is_refused(pool):
         pool.run("import asyncio\nasync def f():\n    await asyncio.sleep(1)\n", "f")
 
 
-def test_an_argument_without_a_codec_is_refused_with_advice(pool):
-    with pytest.raises(SandboxError, match=r"got a value of type builtins\.object.*register_codec"):
-        pool.run(ECHO, "f", [object()])
+class Connection:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+
+def test_an_object_without_a_codec_is_lent(pool):
+    connection = Connection()
+
+    def query(where: Connection, text: str) -> str:
+        where.asked.append(text)
+        return text.upper()
+
+    text = "def f(c, texts):\n    return [query(c, t) for t in texts], repr(c), {'same': c}\n"
+    answers, shown, returned = pool.run(text, "f", [connection, ["a", "b"]], uses={"query": query})
+    assert (answers, shown, connection.asked) == (["A", "B"], "<Connection of the program>", ["a", "b"])
+    assert returned["same"] is connection
+
+
+def test_what_a_host_function_returns_may_be_lent_too(pool):
+    uses = {"connect": Connection, "name_of": lambda c: type(c).__name__}
+    assert pool.run("def f():\n    return name_of(connect())\n", "f", uses=uses) == "Connection"
+
+
+def test_a_lent_object_cannot_be_looked_into(pool):
+    with pytest.raises(AttributeError, match="a Connection stays in the program: pass it to a function"):
+        pool.run("def f(c):\n    return c.asked\n", "f", [Connection()])
+
+
+def test_a_handle_of_an_earlier_call_stands_for_nothing(pool):
+    text = "kept = []\ndef f(*c):\n    kept.extend(c)\n    return kept[0]\n"
+    first = Connection()
+    assert pool.run(text, "f", [first]) is first
+    with pytest.raises(SandboxError, match="stands for nothing"):
+        pool.run(text, "f", [])
+
+
+def test_a_cyclic_argument_is_refused(pool):
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(SandboxError, match="cyclic"):
+        pool.run(ECHO, "f", [loop])
 
 
 class Prediction:

@@ -35,6 +35,7 @@ class SandboxCall:
         self._constants = constants
         self._uses = uses
         self._errors: list[BaseException] = []
+        self._lent: list[Any] = []
         flags = tuple(_is_async(function) for function in uses.values())
         around = repr(constants) if constants else ""
         self.key = (text, name, tuple(imports.items()), around, tuple(uses), flags)
@@ -46,19 +47,27 @@ class SandboxCall:
             "filename": f"<trace_adapters {digest}>",
             "name": self._name,
             "imports": dict(self._imports),
-            "constants": write_value(dict(self._constants)),
+            "constants": self.write(dict(self._constants)),
             "uses": {name: _is_async(function) for name, function in self._uses.items()},
         }
+
+    def write(self, value: Any) -> Any:
+        """Write a value of the host for the worker; see `write_value`."""
+        return write_value(value, self._lent)
+
+    def read(self, value: Any) -> Any:
+        """Read a value of the worker's; see `read_value`."""
+        return read_value(value, self._lent)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call a function of the host for the worker."""
         function = self._uses.get(str(request["callback"]))
         if function is None:
             raise SandboxError(f"The code called {request['callback']!r}, which uses= does not declare.")
-        args, kwargs = read_value(request.get("args")), read_value(request.get("kwargs"))
+        args, kwargs = self.read(request.get("args")), self.read(request.get("kwargs"))
         token = in_callback.set(True)
         try:
-            return {"value": write_value(_settle(function(*args, **kwargs)))}
+            return {"value": self.write(_settle(function(*args, **kwargs)))}
         except BudgetExceeded:  # the code may not go on as if nothing had happened
             raise
         except Exception as error:

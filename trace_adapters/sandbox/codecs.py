@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trace_adapters.errors import SandboxError
-from trace_adapters.sandbox.plain import UnsupportedValue, from_plain, to_plain
+from trace_adapters.sandbox.plain import HANDLE, TRAVELS, Handle, UnsupportedValue, from_plain, to_plain
 
 _Codec = tuple[str, Callable[[Any], Any], Callable[[Any], Any]]
 _codecs: dict[type, _Codec] = {}
@@ -29,44 +29,51 @@ def register_codec(
     _codecs[kind] = (name or f"{kind.__module__}.{kind.__qualname__}", to_plain, from_plain)
 
 
-def write_value(value: Any) -> Any:
-    """Write an argument as JSON.
+def write_value(value: Any, lent: list[Any]) -> Any:
+    """Write an argument as JSON. Objects that cannot travel are put into `lent`, and travel as handles.
 
     Raises:
-        SandboxError: If its type is not supported.
+        SandboxError: If it is cyclic or nested too deeply.
     """
+
+    def convert(item: Any) -> tuple[str, Any] | Handle | None:
+        for kind in type(item).__mro__:
+            codec = _codecs.get(kind)
+            if codec is not None:
+                return codec[0], codec[1](item)
+        if isinstance(item, TRAVELS):
+            return None
+        lent.append(item)
+        return Handle(len(lent) - 1, type(item).__name__)
+
     try:
-        return to_plain(value, _convert if _codecs else None)
+        return to_plain(value, convert)
     except UnsupportedValue as error:
-        raise SandboxError(
-            f"Expected values that can travel into the sandbox (text, numbers, bytes, dates, lists, tuples, sets, "
-            f"dicts), got {error}. Pass plain data, or give the type a rule with register_codec(), or run your own "
-            f'code with trust="in-process".'
-        ) from error
+        raise SandboxError(f"Expected values that can travel into the sandbox, got {error}.") from error
 
 
-def read_value(value: Any) -> Any:
+def read_value(value: Any, lent: list[Any]) -> Any:
     """Read a value that came from the sandbox.
+
+    Args:
+        value: What `write_value` writes.
+        lent: What handles stand for.
 
     Raises:
         SandboxError: If it is no value of the protocol, or a codec refuses it.
     """
+
+    def revive(name: str, content: Any) -> Any:
+        if name == HANDLE:
+            if type(content) is int and 0 <= content < len(lent):
+                return lent[content]
+            raise ValueError("a handle stands for nothing in this call")
+        for codec_name, _, make in _codecs.values():
+            if codec_name == name:
+                return make(content)
+        raise ValueError(f"there is no codec {name!r}")
+
     try:
-        return from_plain(value, _revive)
+        return from_plain(value, revive)
     except ValueError as error:
         raise SandboxError(f"The sandbox returned a value that cannot be read: {error}.") from error
-
-
-def _convert(value: Any) -> tuple[str, Any] | None:
-    for kind in type(value).__mro__:
-        codec = _codecs.get(kind)
-        if codec is not None:
-            return codec[0], codec[1](value)
-    return None
-
-
-def _revive(name: str, value: Any) -> Any:
-    for codec_name, _, revive in _codecs.values():
-        if codec_name == name:
-            return revive(value)
-    raise ValueError(f"there is no codec {name!r}")

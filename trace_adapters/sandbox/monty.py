@@ -17,7 +17,7 @@ from trace_adapters.errors import (
     SandboxUnavailable,
 )
 from trace_adapters.sandbox.limits import Limits
-from trace_adapters.sandbox.plain import UnsupportedValue, from_plain, pack, to_plain
+from trace_adapters.sandbox.plain import HANDLE, UnsupportedValue, from_plain, pack, to_plain
 from trace_adapters.sandboxing import MONTY
 
 # Of pydantic-monty 1.4; a module that a later version adds is refused here until it is listed.
@@ -296,4 +296,10 @@ def _names(text: str) -> set[str]:
 
 def _read(value: Any) -> Any:
     """A value of the protocol as Python has it; objects of the host are their fields."""
-    return from_plain(value, lambda _codec, fields: fields)
+    return from_plain(value, _fields)
+
+
+def _fields(codec: str, content: Any) -> Any:
+    if codec == HANDLE:
+        raise SandboxError("Objects without a codec cannot be lent to Monty: pass plain data, or register_codec().")
+    return content

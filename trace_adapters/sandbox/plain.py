@@ -18,7 +18,8 @@ _LONG_INT_BITS = 4096  # decimal text of longer integers is refused by Python
 _encode = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
-ToPlain = Callable[[Any], "tuple[str, Any] | None"]
+HANDLE = "handle"
+ToPlain = Callable[[Any], "tuple[str, Any] | Handle | None"]
 FromPlain = Callable[[str, Any], Any]
 
 
@@ -47,6 +48,27 @@ class Record(dict[str, Any]):
             self[name] = value
 
 
+class Handle:
+    """An object of the host that stays there: the sandbox may pass it to functions of the host, or return it.
+
+    Args:
+        number: Its place in the list of what this call has lent out.
+        kind: The name of its class.
+    """
+
+    def __init__(self, number: int, kind: str) -> None:
+        self._number = number
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a {self._kind} stays in the program: pass it to a function that uses= declares, or return it", name=name
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} of the program>"
+
+
 def pack(message: dict[str, Any]) -> bytes:
     """One message with its length before it."""
     data = _encode(message).encode("ascii")
@@ -73,7 +95,7 @@ def to_plain(value: Any, convert: ToPlain | None = None) -> Any:
 
     Args:
         value: None, bool, numbers, text, bytes, dates, patterns, and lists, tuples, sets and dicts of them.
-        convert: Gives (codec name, simpler value) for objects it knows, else None.
+        convert: Gives (codec name, simpler value) for objects it knows, a handle for those that stay, else None.
 
     Raises:
         UnsupportedValue: If a value is of another type, cyclic or nested too deeply.
@@ -89,7 +111,8 @@ def from_plain(value: Any, revive: FromPlain | None = None) -> Any:
 
     Args:
         value: The JSON.
-        revive: Makes an object of a codec's name and simpler value. Without it, a `Record` or the simpler value.
+        revive: Makes an object of a codec's name and simpler value, or of `HANDLE` and a number. Without it, a
+            `Record` or the simpler value, or a `Handle`.
 
     Raises:
         ValueError: If it is not what `to_plain` writes.
@@ -124,7 +147,9 @@ def _dict_to_plain(value: dict[Any, Any], convert: ToPlain | None) -> Any:
 def _other_to_plain(value: Any, convert: ToPlain | None) -> Any:
     if isinstance(value, Record):
         return {TAG: "object", "codec": value._codec, "v": _dict_to_plain(dict(value), convert)}
-    converted = convert(value) if convert is not None else None
+    converted = value if isinstance(value, Handle) else convert(value) if convert is not None else None
+    if isinstance(converted, Handle):
+        return {TAG: HANDLE, "v": converted._number, "kind": converted._kind}
     if converted is not None:
         return {TAG: "object", "codec": converted[0], "v": _to_plain(converted[1], convert)}
     for base, write in _WRITERS:
@@ -163,6 +188,9 @@ _WRITERS: tuple[tuple[type, Callable[[Any, ToPlain | None], Any]], ...] = (
 )
 
 
+TRAVELS = tuple(base for base, _ in _WRITERS)
+
+
 def _from_plain(value: Any, revive: FromPlain | None) -> Any:
     kind = type(value)
     if kind is list:
@@ -175,6 +203,8 @@ def _from_plain(value: Any, revive: FromPlain | None) -> Any:
     name = value[TAG]
     if name == "object":
         return _object_from_plain(value["codec"], _from_plain(content, revive), revive)
+    if name == HANDLE:
+        return revive(HANDLE, content) if revive is not None else Handle(content, value["kind"])
     if name == "dict":
         return {_from_plain(k, revive): _from_plain(v, revive) for k, v in content}
     if name in _COLLECTIONS:

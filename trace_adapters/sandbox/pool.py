@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trace_adapters.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from trace_adapters.sandbox.calls import SandboxCall, callback_loop, in_callback
-from trace_adapters.sandbox.codecs import read_value, write_value
 from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.processes import Worker
@@ -81,7 +80,8 @@ class SandboxPool:
         Args:
             source_text: Python source that defines `name`, async or not.
             name: The function.
-            args: Its arguments; plain values, or objects with a codec.
+            args: Its arguments; plain values, objects with a codec, or others, which the code can only pass on to
+                `uses` or return.
             kwargs: Its keyword arguments.
             imports: Names of the standard library that the source finds: alias -> "module" or "module:name".
             constants: Plain values that it finds.
@@ -100,7 +100,7 @@ class SandboxPool:
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise ValueError(f"timeout_s is a positive number of seconds, got {timeout_s!r}.")
         call = SandboxCall(source_text, name, imports or {}, constants or {}, uses or {})
-        request = {"args": write_value(list(args)), "kwargs": write_value(dict(kwargs or {}))}
+        request = {"args": call.write(list(args)), "kwargs": call.write(dict(kwargs or {}))}
         memory = memory_mb or self._limits.memory_mb
         worker = self._take((memory, call.key), memory)
         try:
@@ -183,7 +183,7 @@ class SandboxPool:
         described = reply.get("error")
         if described is None:
             self._give_back(worker)
-            return read_value(reply.get("value"))
+            return call.read(reply.get("value"))
         if not isinstance(described, dict):
             self._discard(worker)
             raise SandboxError("The sandbox process sent an error that cannot be read; it was stopped.")
