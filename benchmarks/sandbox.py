@@ -138,7 +138,9 @@ def deno_row() -> Row:
         return Row(name, float("nan"), median, tenth, f"first call after {float(found[0]):.1f} s")
     said = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in done.stderr.splitlines() if "rror" in line]
     failed = next((line for line in said if line.startswith("error: Import")), said[-1] if said else "no Deno")
-    return Row(name, *[float("nan")] * 3, f"does not run here: {failed[:160]}")
+    return Row(
+        name, *[float("nan")] * 3, f"did not run: it loads modules over the network at its start ({failed[:160]})"
+    )
 
 
 def raw_monty_row(calls: int) -> Row:

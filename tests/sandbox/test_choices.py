@@ -198,3 +198,28 @@ def test_a_pool_makes_room_for_the_calls_that_run_side_by_side():
         assert done == [0, 1, 2]
         assert pool._count == 3
     assert pool._count <= 1
+
+
+OFF = {
+    "namespace": "import trace_adapters.sandbox.namespaces as n; n.show_only = lambda *a: False\n",
+    "landlock": "import trace_adapters.sandbox.landlock as l; l.allow_only_reading = lambda *a: False\n",
+    "seccomp": "import trace_adapters.sandbox.seccomp as s; s.allow_only_computing = lambda *a: False\n",
+}
+ALL = ("namespace", "seccomp", "landlock")
+
+
+@pytest.mark.parametrize(
+    "missing", [{"landlock"}, {"seccomp"}, {"namespace", "landlock"}, {"namespace", "seccomp"}, {*ALL}]
+)
+def test_a_worker_says_what_the_kernel_lacks(monkeypatch, missing):
+    with SandboxPool() as pool:
+        there = pool.level().split("+")
+    start = "from trace_adapters.sandbox.worker import main"
+    without = starting._BOOT.replace(start, "".join(OFF[name] for name in sorted(missing)) + start)
+    monkeypatch.setattr(starting, "_BOOT", without)
+    monkeypatch.setattr(pools, "_warned", set())
+    expected = "+".join(name for name in ALL if name in there and name not in missing) or "rlimits"
+    with SandboxPool() as pool, pytest.warns(RuntimeWarning, match="confined by"):
+        assert pool.level() == expected
+    with SandboxPool(sandbox="strict") as pool, pytest.raises(SandboxUnavailable, match="strict"):
+        pool.run(LEARNED, "double", [1])
