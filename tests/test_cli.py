@@ -45,7 +45,8 @@ def build(lm, data="4", seed=0):
     examples = [{"q": f"{n}+{n}", "answer": str(2 * n)} for n in range(int(data) + 4)]
     train, val, test = examples[:2], examples[2:4], examples[4:]
     job = {"program": Sums(lm), "trainset": train, "valset": val, "testset": test, "metric": metric}
-    return {**job, "facts": {"task": "sums", "majority": 0.25}}
+    save = lambda program, directory: program.save(directory / "sums.json")
+    return {**job, "facts": {"task": "sums", "majority": 0.25}, "save": save}
 
 def broken():
     return 1 / 0
@@ -152,6 +153,13 @@ def test_fewer_held_out_examples_are_judged_on_demand(
     assert optimize("--data", "6", "--metric-calls", "50", "--limit-test", "2") == 0
     assert "held out (2 examples)" in capsys.readouterr().out
     assert optimize("--limit-test", "0") == 2
+
+
+def test_an_export_is_replaced_with_the_saved_program(here: Path, optimize: Callable[..., int]) -> None:
+    """The second run may export to the place of the first."""
+    for _ in range(2):
+        assert optimize("--export", "out", "--metric-calls", "50", "--resume") == 0
+    assert json.loads((here / "out" / "program" / "sums.json").read_text())["values"]
 
 
 def test_a_run_resumes_without_asking_again(

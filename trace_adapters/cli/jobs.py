@@ -27,7 +27,8 @@ class Job:
         lm: The model that proposes, unless one is named on the command line.
         objective: What to achieve, in words, for the optimizer.
         facts: What the report should say beside the scores, for instance the task or a majority class.
-        save: `save(program, directory)` keeps the learned program the framework's own way, beside the exported files.
+        save: `save(program, directory)` keeps the learned program the framework's own way, in a folder
+            of the export.
     """
 
     program: Any

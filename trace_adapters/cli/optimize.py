@@ -47,6 +47,7 @@ from trace_adapters.errors import SettingError
 from trace_adapters.lm import LM
 from trace_adapters.optimization import Result, optimize as run
 from trace_adapters.search.budget import Budget
+from trace_adapters.study.export import PROGRAM_FOLDER
 
 INTERRUPTED = 130
 
@@ -174,7 +175,9 @@ def _finish(
     if export is not None:
         page.line(f"\nwrote {result.study.export(export, result.study.add_candidate(result.best.candidate))}")
         if job.save is not None:
-            job.save(result.program, export)
+            folder = export / PROGRAM_FOLDER
+            folder.mkdir()
+            job.save(result.program, folder)
     if result_file is not None:
         write_outcome(
             result_file,

@@ -13,6 +13,9 @@ from typing import Any
 
 from trace_adapters.errors import StoreError
 
+PROGRAM_FOLDER = "program"
+"""In an export: what a framework itself saved of the program."""
+
 _MANIFEST = "candidate.json"
 _FORMAT = "trace-adapters candidate"
 _SUFFIXES = {"code": ".py", "text": ".txt"}
@@ -27,7 +30,8 @@ def export_candidate(
 ) -> Path:
     """Write one file for each parameter, `candidate.json` with all values and facts, and `README.md`.
 
-    The files appear together: a failure leaves what was there. An earlier export in `directory` is replaced.
+    The files appear together: a failure leaves what was there. An earlier export in `directory` is replaced, with
+    its `PROGRAM_FOLDER`.
     Code becomes `.py`, text `.txt`, all other kinds `.json`. `facts` is what `candidate.json` says beside the
     values, `story` the text of `README.md`, to which the list of files is added.
 
@@ -66,7 +70,7 @@ def _manifest_files(target: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     ours = isinstance(manifest, dict) and manifest.get("format") == _FORMAT
-    return [*manifest["files"].values(), _MANIFEST, "README.md"] if ours else []
+    return [*manifest["files"].values(), _MANIFEST, "README.md", PROGRAM_FOLDER] if ours else []
 
 
 def _write(
