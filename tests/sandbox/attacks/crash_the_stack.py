@@ -8,7 +8,7 @@ def attack(path):
     import sys
 
     sys.setrecursionlimit(10**6)
-    value = []
+    value, other = [], []
     for _ in range(200_000):
-        value = [value]
-    return repr(value)
+        value, other = [value], [other]
+    return value == other

@@ -5,4 +5,4 @@ MONTY = "ValueError: x{4000}$"
 
 
 def attack(path):
-    raise ValueError("x" * 20_000_000)
+    raise ValueError("x" * 9_000_000)

@@ -7,4 +7,4 @@ MONTY = "MemoryError"
 def attack(path):
     kept = []
     while True:
-        kept.append("x" * 100_000 + str(len(kept)))
+        kept.append("x" * 1_000_000 + str(len(kept)))
