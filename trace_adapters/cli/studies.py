@@ -129,11 +129,12 @@ def _show_trials(page: Page, trials: Sequence[TrialRecord]) -> None:
         page.line("none")
         return
     first = _first_trials(trials)
-    columns = ["trial", "score", "accepted", "origin", "step", "from", "candidate", "error"]
+    columns = ["trial", "score", "minibatch", "accepted", "origin", "step", "from", "candidate", "error"]
     rows = [
         [
             str(trial.number),
             number(trial.score),
+            _minibatch(trial),
             _accepted(trial),
             trial.origin,
             _text(trial.step),
@@ -143,7 +144,7 @@ def _show_trials(page: Page, trials: Sequence[TrialRecord]) -> None:
         ]
         for trial in trials
     ]
-    page.table(columns, rows, right={"trial", "score", "step", "from"})
+    page.table(columns, rows, right={"trial", "score", "minibatch", "step", "from"})
 
 
 def _show_changes(page: Page, kept: Study, trials: Sequence[TrialRecord], shown: Sequence[TrialRecord]) -> None:
@@ -173,6 +174,12 @@ def _show_rejected(page: Page, kept: Study) -> None:
 
 def _first_trials(trials: Sequence[TrialRecord]) -> dict[str, int]:
     return {key: lineage_of(trials, key)[-1].number for key in {trial.candidate_key for trial in trials}}
+
+
+def _minibatch(trial: TrialRecord) -> str:
+    """The score on the training examples of its step, and its parent's there."""
+    score, parent = trial.metrics.get("minibatch"), trial.metrics.get("minibatch_parent")
+    return "-" if score is None else f"{score:.2f} ({number(parent, 2)})"
 
 
 def _accepted(trial: TrialRecord) -> str:
