@@ -10,7 +10,7 @@ import pytest
 
 import trace_adapters as ta
 import trace_adapters_dspy as tad
-from trace_adapters.extend import FailedCall, record_calls
+from trace_adapters.extend import FailedCall, choosing_sandbox, record_calls
 
 
 def extract(response: str) -> str:
@@ -62,6 +62,13 @@ def test_wrap_finds_the_adapter(lm: Any) -> None:
     target = tad.wrap(QA(), train=["code"])
     assert list(target.parameters()) == ["extract"]
     assert target.parameters()["extract"].kind == "code"
+
+
+def test_a_machine_without_the_sandbox_is_no_fault_of_the_program(target: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("trace_adapters.sandbox.pool._default", {})
+    monkeypatch.setattr("trace_adapters.sandbox.starting.shutil.which", lambda _name: None)
+    with choosing_sandbox("bwrap"), pytest.raises(ta.SandboxUnavailable, match="bubblewrap"):
+        target.run({"extract": GOOD}, EXAMPLE)
 
 
 def test_a_run_under_a_candidate(target: Any) -> None:
