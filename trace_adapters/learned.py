@@ -77,7 +77,7 @@ class LearnedFunction:
         """Raise `CodeError` with the reason if `text` cannot stand in for the function."""
         code.check_source(text, self.spec)
         if self.sandbox == MONTY and text != self.source.text:
-            from trace_adapters.sandbox.monty import check_portable
+            from trace_adapters.sandbox.portable import check_portable
 
             check_portable(text)
 
@@ -87,7 +87,7 @@ class LearnedFunction:
         words = f"Python source with one function `{self.spec.header}`; helpers may stand beside it."
         if self.sandbox != MONTY:
             return words
-        from trace_adapters.sandbox.monty import CONSTRAINT
+        from trace_adapters.sandbox.portable import CONSTRAINT
 
         return f"{words} {CONSTRAINT}"
 

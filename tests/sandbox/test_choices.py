@@ -17,11 +17,11 @@ from trace_adapters.confining import levels
 from trace_adapters.errors import CodeError, SandboxUnavailable, SettingError
 from trace_adapters.extend import SandboxPool, choosing_sandbox, noting_levels
 from trace_adapters.learned import LearnedFunction
-from trace_adapters.sandbox import pool as pools, processes, starting
-from trace_adapters.sandbox.monty import CONSTRAINT
+from trace_adapters.sandbox import pool as pools, processes, starting, workers
+from trace_adapters.sandbox.portable import CONSTRAINT
 from trace_adapters.targets import wrap
 
-FULL = pools.FULL_LEVEL
+FULL = workers.FULL_LEVEL
 WEAK = "rlimits"
 
 
@@ -40,7 +40,7 @@ def weak_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     real = processes.Worker.level
     monkeypatch.setattr(processes.Worker, "level", property(lambda worker: real.fget(worker) and WEAK))
     monkeypatch.setattr(pools, "_default", {})
-    monkeypatch.setattr(pools, "_warned", set())
+    monkeypatch.setattr(workers, "_warned", set())
 
 
 def learned_level(**options: str) -> set[str]:
@@ -217,7 +217,7 @@ def test_a_worker_says_what_the_kernel_lacks(monkeypatch, missing):
     start = "from trace_adapters.sandbox.worker import main"
     without = starting._BOOT.replace(start, "".join(OFF[name] for name in sorted(missing)) + start)
     monkeypatch.setattr(starting, "_BOOT", without)
-    monkeypatch.setattr(pools, "_warned", set())
+    monkeypatch.setattr(workers, "_warned", set())
     expected = "+".join(name for name in ALL if name in there and name not in missing) or "rlimits"
     with SandboxPool() as pool, pytest.warns(RuntimeWarning, match="confined by"):
         assert pool.level() == expected

@@ -14,7 +14,7 @@ import trace_adapters as ta
 from trace_adapters.errors import BudgetExceeded, SandboxError, SandboxTimeout
 from trace_adapters.extend import SandboxPool
 from trace_adapters.learned import LearnedFunction
-from trace_adapters.sandbox.monty import MODULES, check_portable
+from trace_adapters.sandbox.portable import MODULES, check_portable
 
 pytest.importorskip("pydantic_monty")
 

@@ -9,24 +9,17 @@ import math
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from trace_adapters.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from trace_adapters.sandbox.calls import SandboxCall, callback_loop, in_callback
 from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
-from trace_adapters.sandbox.processes import Worker
+from trace_adapters.sandbox.workers import FULL_LEVEL, AnyWorker, start_worker, warn_once
 from trace_adapters.sandboxing import AUTO, MONTY, STRICT, require_sandbox
-
-if TYPE_CHECKING:
-    from trace_adapters.sandbox.monty import MontyWorker
-
-FULL_LEVEL = "seccomp+landlock"
-AnyWorker: TypeAlias = "Worker | MontyWorker"
 
 
 class SandboxPool:
@@ -215,7 +208,7 @@ class SandboxPool:
         if evicted is not None:
             evicted.kill()
         try:
-            return _start(self._sandbox, _with_memory(self._limits, memory_mb))
+            return start_worker(self._sandbox, _with_memory(self._limits, memory_mb))
         except BaseException:
             self._release()
             raise
@@ -263,7 +256,7 @@ class SandboxPool:
                     f"sandbox='strict' asks for {FULL_LEVEL!r}, and this machine confines code by {level!r} only. Use "
                     "a newer Linux kernel, sandbox='monty', or sandbox='auto' for what there is."
                 )
-            _warn_once(level)
+            warn_once(level)
         self._level = level
 
     def _forget(self) -> None:
@@ -278,7 +271,6 @@ class SandboxPool:
 _pools: weakref.WeakSet[SandboxPool] = weakref.WeakSet()
 _default: dict[str, SandboxPool] = {}
 _default_lock = threading.Lock()
-_warned: set[str] = set()
 
 
 def default_pool(sandbox: str = AUTO) -> SandboxPool:
@@ -287,27 +279,6 @@ def default_pool(sandbox: str = AUTO) -> SandboxPool:
         if sandbox not in _default:
             _default[sandbox] = SandboxPool(sandbox=sandbox)
         return _default[sandbox]
-
-
-def _start(sandbox: str, limits: Limits) -> AnyWorker:
-    if sandbox != MONTY:
-        return Worker(limits, sandbox)
-    from trace_adapters.sandbox.monty import MontyWorker  # its library is an extra
-
-    return MontyWorker(limits)
-
-
-def _warn_once(level: str) -> None:
-    if level in _warned:
-        return
-    _warned.add(level)
-    warnings.warn(
-        f"Code written by a model is confined by {level!r} only on this machine, not by {FULL_LEVEL!r}: it may be "
-        "able to read files or open connections. sandbox='strict' refuses that; sandbox='monty' confines a subset of "
-        "Python everywhere.",
-        RuntimeWarning,
-        stacklevel=5,
-    )
 
 
 def _with_memory(limits: Limits, memory_mb: int) -> Limits:
