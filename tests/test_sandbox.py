@@ -292,6 +292,21 @@ def test_async_code_and_async_callbacks_run_in_the_callers_loop(pool):
     assert (answer, seen) == ("a", expected)
 
 
+def test_many_async_calls_within_callbacks_cannot_block_each_other():
+    async def inner(n):
+        return await pool.arun("def f(n):\n    return n + 1\n", "f", [n])
+
+    async def all_of_them():
+        calls = [
+            pool.arun("async def f(n):\n    return await inner(n)\n", "f", [n], uses={"inner": inner}) for n in many
+        ]
+        return await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+    many = range(12)
+    with SandboxPool(max_workers=12) as pool:
+        assert asyncio.run(all_of_them()) == [n + 1 for n in many]
+
+
 def test_an_async_callback_works_without_a_loop(pool):
     async def ask():
         return 3

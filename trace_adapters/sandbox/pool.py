@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
+import functools
 import math
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +23,8 @@ from trace_adapters.sandbox.failures import read_failure, with_place
 from trace_adapters.sandbox.limits import Limits
 from trace_adapters.sandbox.workers import FULL_LEVEL, AnyWorker, start_worker, warn_once
 from trace_adapters.sandboxing import AUTO, MONTY, STRICT, require_sandbox
+
+_MOST_THREADS = 1_024
 
 
 class SandboxPool:
@@ -37,6 +42,8 @@ class SandboxPool:
     Raises:
         SettingError: If `sandbox` is none of these.
     """
+
+    _threads: ThreadPoolExecutor | None
 
     def __init__(self, max_workers: int = 32, limits: Limits | None = None, *, sandbox: str = AUTO) -> None:
         if max_workers < 1:
@@ -116,7 +123,8 @@ class SandboxPool:
         loop = asyncio.get_running_loop()
         token = callback_loop.set(loop)
         try:
-            return await asyncio.to_thread(self.run, *args, **options)
+            call = functools.partial(contextvars.copy_context().run, self.run, *args, **options)
+            return await loop.run_in_executor(self._threads_of_loops(), call)
         finally:
             callback_loop.reset(token)
 
@@ -169,8 +177,18 @@ class SandboxPool:
             self._idle.clear()
             self._count -= len(idle)
             self._changed.notify_all()
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False)
         for worker in idle:
             worker.kill()
+
+    def _threads_of_loops(self) -> ThreadPoolExecutor:
+        """Threads of its own: those of the loop are few, and calls within callbacks of calls could use them up."""
+        with self._changed:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="sandbox-call")
+            return self._threads
 
     def _outcome(self, worker: AnyWorker, call: SandboxCall, reply: Mapping[str, Any], timeout_s: float) -> Any:
         described = reply.get("error")
@@ -266,6 +284,7 @@ class SandboxPool:
         self._changed = threading.Condition()
         self._idle: dict[object, list[AnyWorker]] = {}
         self._count = 0
+        self._threads = None
 
 
 _pools: weakref.WeakSet[SandboxPool] = weakref.WeakSet()
