@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import trace_adapters as ta
@@ -54,10 +56,33 @@ def test_minibatches_prefer_failing_examples_and_are_reproducible():
     assert len({tuple(policy.minibatch(step, scores)) for step in range(10)}) > 1
 
 
+def failed(*scores):
+    return [replace(judgement, error="IndexError") for judgement in judged(*scores)]
+
+
 def test_a_child_must_be_better_on_the_minibatch_and_not_worse_on_validation():
     """A tie on the minibatch is no improvement; a tie on validation is accepted."""
     policy = Greedy(4, size=4, seed=0)
-    assert policy.improves(judged(1, 0), judged(0, 0))
-    assert not policy.improves(judged(1, 0), judged(0, 1))
+    better = policy.improvement(judged(1, 0), judged(0, 0))
+    same = policy.improvement(judged(1, 0), judged(0, 1))
+    assert policy.finalists([same, better, same]) == [1]
+    assert policy.finalists([same, same]) == []
     assert policy.accepts(judged(1, 0), judged(0, 1))
     assert not policy.accepts(judged(0, 0), judged(0, 1))
+
+
+def test_fewer_crashes_are_better_where_scores_tie():
+    """A program that runs on can be judged; but a right answer is worth more than any crash."""
+    policy = Greedy(4, size=4, seed=0)
+    runs = policy.improvement(judged(0, 0), failed(0, 0))
+    right = policy.improvement([*judged(1), *failed(0)], failed(0, 0))
+    assert policy.finalists([runs]) == [0]
+    assert policy.finalists([runs, right]) == [1]
+    assert policy.finalists([policy.improvement(failed(0, 0), judged(0, 0))]) == []
+
+
+def test_children_that_improved_alike_go_to_the_validation_set_together():
+    """At most three of them."""
+    policy = Greedy(4, size=4, seed=0)
+    alike = policy.improvement(judged(1), judged(0))
+    assert policy.finalists([alike] * 5) == [0, 1, 2]

@@ -9,7 +9,7 @@ from typing import Any
 from trace_adapters.errors import BudgetExceeded
 from trace_adapters.optimizers.base import Optimizer, Outcome, Proposal
 from trace_adapters.optimizers.turns import Turns
-from trace_adapters.search.policy import Judge, Judgement, Policy, mean, total
+from trace_adapters.search.policy import Judge, Judgement, Policy, crashes, mean, total
 from trace_adapters.study.records import ProposalRecord
 from trace_adapters.study.study import Study
 
@@ -27,7 +27,7 @@ class SearchSettings:
         validation_size: Number of validation examples.
         seed: Minibatches, samples and ties are a function of it.
         proposals: Candidates asked of an optimizer each step; None for each optimizer's own default.
-        max_steps: Steps at most; None for as many as the budget pays.
+        max_steps: Steps that brought proposals, at most; None for as many as the budget pays.
         patience: Stop after this many steps in a row that brought no candidate worth judging.
         full_score: The score that cannot be improved.
     """
@@ -103,19 +103,20 @@ class Search:
         self._tried[key] = start.score
 
     def _steps(self) -> str:
-        idle = step = 0
-        while self._settings.max_steps is None or step < self._settings.max_steps:
+        idle = step = done = 0
+        while self._settings.max_steps is None or done < self._settings.max_steps:
             if self._is_perfect():
                 return "solved: full score on the validation set and on every training example seen"
-            judged = self._step(step)
-            idle = 0 if judged else idle + 1
+            proposed, judged = self._step(step)
             step += 1
+            done += proposed > 0
+            idle = 0 if judged else idle + 1
             if idle >= self._settings.patience:
                 return f"stalled: {idle} steps without a new candidate"
-        return f"steps: {step} done"
+        return f"steps: {done} done"
 
-    def _step(self, step: int) -> int:
-        """Run one step; returns how many new candidates were judged."""
+    def _step(self, step: int) -> tuple[int, int]:
+        """Run one step; returns how many proposals came, and how many of them were new and judged."""
         incumbent = self._current()
         optimizer = self._optimizers.next(step, self._settings.seed)
         batch = self._batch(step, optimizer)
@@ -124,13 +125,13 @@ class Search:
         fresh = self._sift(step, optimizer, proposals)
         if not fresh:
             self._optimizers.reward(optimizer, 0.0)
-            return 0
+            return len(proposals), 0
         gates = [self._gate(step, optimizer, batch, proposal) for proposal in fresh]
         self._look(sorted({position for gate in gates for position in gate}))
         judged = self._judge_all(fresh, gates)
         gain = self._choose(step, optimizer, fresh, judged)
         self._optimizers.reward(optimizer, gain)
-        return len(fresh)
+        return len(proposals), len(fresh)
 
     def _batch(self, step: int, optimizer: Optimizer) -> list[int]:
         known = self._current().train_scores
@@ -218,42 +219,41 @@ class Search:
     def _choose(
         self, step: int, optimizer: Optimizer, fresh: Sequence[Proposal], judged: Sequence[list[Judgement]]
     ) -> float:
-        """Put the most improved proposal to the validation set; returns what was gained there or on the gate."""
-        incumbent = self._current()
-        gains: list[float] = []
-        for judgements in judged:
-            before = [incumbent.train[judgement.position] for judgement in judgements]
-            gains.append(total(judgements) - total(before) if self._policy.improves(judgements, before) else 0.0)
-        winner = max(range(len(gains)), key=lambda number: (gains[number], -number))
-        accepted_gain = 0.0
+        """Put the most improved proposals to the validation set and keep the best; returns what was gained."""
+        parent = self._current()
+        before = [[parent.train[judgement.position] for judgement in child] for child in judged]
+        gains = [self._policy.improvement(*pair) for pair in zip(judged, before, strict=True)]
+        validated = {number: self._validate(_values(fresh[number])) for number in self._policy.finalists(gains)}
+        winner = max(validated, key=lambda number: (total(validated[number]), -number), default=None)
+        if winner is not None and not self._policy.accepts(validated[winner], parent.validation):
+            winner = None
         for number, proposal in enumerate(fresh):
-            child, accepted, score = judged[number], False, None
-            values = dict(proposal.candidate or {})
+            values, child, validation = _values(proposal), judged[number], validated.get(number)
             key = self._study.add_candidate(values)
-            if number == winner and gains[number] > 0:
-                validation = self._validate(values)
-                score, accepted = mean(validation), self._policy.accepts(validation, incumbent.validation)
-                if accepted:
-                    accepted_gain = gains[number] / len(child)
-                    self.incumbent = Incumbent(values, key, validation, {j.position: j for j in child})
+            if number == winner and validation is not None:
+                self.incumbent = Incumbent(values, key, validation, {j.position: j for j in child})
+            score = mean(validation) if validation is not None else None
             self._tried[key] = score
             self._record(
                 key,
                 origin=proposal.origin,
                 score=score,
-                accepted=accepted,
-                parents=(incumbent.key,),
+                accepted=number == winner,
+                parents=(parent.key,),
                 step=step,
                 metrics={
                     "minibatch": mean(child),
-                    "minibatch_parent": mean([incumbent.train[j.position] for j in child]),
+                    "minibatch_parent": mean(before[number]),
                     "minibatch_size": len(child),
+                    "crashes": crashes(child),
+                    "crashes_parent": crashes(before[number]),
                 },
                 error=next((j.error for j in child if j.error), None),
             )
             told = score if score is not None else mean(child)
-            optimizer.tell(Outcome(values, proposal.origin, told, accepted, _verdict(child, score, accepted)))
-        return accepted_gain
+            verdict = _verdict(child, score, number == winner)
+            optimizer.tell(Outcome(values, proposal.origin, told, number == winner, verdict))
+        return 0.0 if winner is None else gains[winner].worth / len(judged[winner])
 
     def _validate(self, values: Mapping[str, Any]) -> list[Judgement]:
         return self._judge([(values, VALIDATION, position) for position in range(self._settings.validation_size)])
@@ -281,6 +281,10 @@ class Search:
         if self.incumbent is None:
             raise RuntimeError("The search has no incumbent before the base candidate was judged.")
         return self.incumbent
+
+
+def _values(proposal: Proposal) -> dict[str, Any]:
+    return dict(proposal.candidate or {})
 
 
 def _wanted_traces(optimizer: Optimizer) -> int | None:

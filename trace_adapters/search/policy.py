@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from trace_adapters.traces import Feedback, TraceGraph
 
+_FINALISTS = 3  # children that improved alike and go to the validation set
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -36,6 +38,24 @@ class Judge(Protocol):
     def __call__(self, jobs: Sequence[tuple[Mapping[str, Any], str, int]]) -> list[Judgement]: ...
 
 
+@dataclass(frozen=True, order=True)
+class Improvement:
+    """What a child gained over its parent; compared by score, then by crashes.
+
+    Attributes:
+        score: Sum over the minibatch.
+        crashes: How many runs fail no longer, negative if more do.
+    """
+
+    score: float
+    crashes: int
+
+    @property
+    def worth(self) -> float:
+        """One number; a crash less counts as a tenth of a right answer."""
+        return max(0.0, self.score + self.crashes / 10)
+
+
 class Policy(Protocol):
     """The choices of a search."""
 
@@ -43,20 +63,26 @@ class Policy(Protocol):
         """Positions in the training set to look at, given the incumbent's known scores there."""
         ...
 
-    def improves(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> bool:
-        """Whether a child is worth the validation set, from the same minibatch under both."""
+    def improvement(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> Improvement:
+        """What a child gained, from the same minibatch under both."""
+        ...
+
+    def finalists(self, improvements: Sequence[Improvement]) -> list[int]:
+        """Which children of a step are worth the validation set; none if none is better than its parent."""
         ...
 
     def accepts(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> bool:
-        """Whether a child that `improves` replaces its parent, from the validation set under both."""
+        """Whether the best finalist replaces its parent, from the validation set under both."""
         ...
 
 
 class Greedy:
     """Keep one incumbent; a child must be better on the minibatch its proposer saw, and not worse on validation.
 
-    The gate on the minibatch that the reflection saw follows GEPA (arXiv 2507.19457); a tie on the validation set
-    is settled by the minibatch, because small validation sets (five in the article's protocol) tie often.
+    The gate on the minibatch that the reflection saw follows GEPA (arXiv 2507.19457). Better is a higher sum of
+    scores, or the same with fewer crashes: a program that runs can be judged, one that crashes cannot. Children that
+    improved alike are told apart on the validation set. A tie with the parent there is settled by the minibatch,
+    because small validation sets (five in the article's protocol) tie often.
 
     Args:
         train_size: Number of training examples.
@@ -83,8 +109,14 @@ class Greedy:
         chosen += failing[wanted : wanted + self._size - len(chosen)]
         return sorted(chosen)
 
-    def improves(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> bool:
-        return total(child) > total(parent)
+    def improvement(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> Improvement:
+        return Improvement(total(child) - total(parent), crashes(parent) - crashes(child))
+
+    def finalists(self, improvements: Sequence[Improvement]) -> list[int]:
+        best = max(improvements)
+        if best <= Improvement(0.0, 0):
+            return []
+        return [number for number, found in enumerate(improvements) if found == best][:_FINALISTS]
 
     def accepts(self, child: Sequence[Judgement], parent: Sequence[Judgement]) -> bool:
         return mean(child) >= mean(parent)
@@ -93,6 +125,11 @@ class Greedy:
 def total(judgements: Sequence[Judgement]) -> float:
     """The sum of the scores."""
     return sum(judgement.score for judgement in judgements)
+
+
+def crashes(judgements: Sequence[Judgement]) -> int:
+    """How many runs raised."""
+    return sum(judgement.error is not None for judgement in judgements)
 
 
 def mean(judgements: Sequence[Judgement]) -> float:
