@@ -25,6 +25,7 @@ from trace_adapters.traces import TraceGraph
 _MEMORY_SHARE = 0.25  # of the prompt's tokens, at most
 _SPARE_TOKENS = 16
 COSTLY_SAMPLES = 3
+_EVIDENCE = 8
 _OBSERVED = 24  # runs that a small model's questions may quote beside those of the step
 
 
@@ -45,7 +46,9 @@ class OptoPrime(Verbs):
         temperature: Of the model calls. Default: the model's own, and 0.8 for a small one.
 
     Attributes:
-        default_proposals: How many samples a step should ask for: 1, or 6 of a small model.
+        default_proposals: How many samples a step should ask for: 1, or 4 of a small model.
+        wants_evidence: How many training runs of the current values it wants to have observed, those of the step included:
+            a small model is asked with examples of what must hold, and a few wrong runs may hold none.
 
     Raises:
         SettingError: If nothing can be trained, or an option is out of range.
@@ -82,7 +85,8 @@ class OptoPrime(Verbs):
         self.temperature = temperature
         self.memory = Memory(memory_size)
         self._observed: deque[TraceGraph] = deque(maxlen=_OBSERVED)
-        self.default_proposals = 1 if self.profile == "strong" else 6
+        self.default_proposals = 1 if self.profile == "strong" else 4
+        self.wants_evidence = 0 if self.profile == "strong" else _EVIDENCE
 
     def suggest(
         self,

@@ -120,7 +120,7 @@ class Search:
         incumbent = self._current()
         optimizer = self._optimizers.next(step, self._settings.seed)
         batch = self._batch(step, optimizer)
-        self._look(batch)
+        self._look(self._evidence(optimizer, batch))
         proposals = self._propose(step, optimizer, [incumbent.train[position] for position in batch])
         fresh = self._sift(step, optimizer, proposals)
         if not fresh:
@@ -139,6 +139,14 @@ class Search:
         if wanted is None:
             return self._policy.minibatch(step, known)
         return sorted(range(self._settings.train_size), key=lambda p: (p not in known, p))[:wanted]
+
+    def _evidence(self, optimizer: Optimizer, batch: Sequence[int]) -> list[int]:
+        """The batch, and as many further training examples as the optimizer wants to have observed."""
+        others = [position for position in range(self._settings.train_size) if position not in batch]
+        known = self._current().train
+        others.sort(key=lambda position: (position not in known, position))
+        wanted = int(getattr(optimizer, "wants_evidence", 0))
+        return sorted([*batch, *others[: max(0, wanted - len(batch))]])
 
     def _look(self, positions: Sequence[int]) -> None:
         """Judge the incumbent on these training examples, where that is not known yet."""

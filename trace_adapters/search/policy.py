@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from trace_adapters.traces import Feedback, TraceGraph
 
-_FINALISTS = 3  # children that improved alike and go to the validation set
+_FINALISTS = 2  # children that improved alike and go to the validation set
 
 
 @dataclass(frozen=True)
