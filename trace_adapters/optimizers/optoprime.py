@@ -47,8 +47,8 @@ class OptoPrime(Verbs):
 
     Attributes:
         default_proposals: How many samples a step should ask for: 1, or 4 of a small model.
-        wants_evidence: How many training runs of the current values it wants to have observed, those of the step included:
-            a small model is asked with examples of what must hold, and a few wrong runs may hold none.
+        wants_evidence: How many training runs of the current values it wants to have observed, those of the step
+            included: a small model is asked with examples of what must hold, and a few wrong runs may hold none.
 
     Raises:
         SettingError: If nothing can be trained, or an option is out of range.
