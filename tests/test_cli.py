@@ -17,6 +17,7 @@ import pytest
 
 from trace_adapters.cli import main
 from trace_adapters.cli.printing import Page
+from trace_adapters.errors import StoreError
 from trace_adapters.lm import CallRecord, Usage
 from trace_adapters.study import ProposalRecord, Store
 from trace_adapters.study.schema import SCHEMA_VERSION
@@ -402,3 +403,51 @@ def test_a_job_in_a_package_may_import_its_neighbours(
     assert optimize("--metric-calls", "50", target="work/tasks/job.py:build") == 0
     assert optimize("--metric-calls", "50", "--resume", target="work.tasks.job") == 0
     assert "best 1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "mine"])
+def test_a_place_that_cannot_take_the_export_is_refused_before_anything_is_spent(
+    here: Path, server: OpenAIServer, optimize: Callable[..., int], capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (here / "notes.txt").write_text("mine")
+    (here / "mine").mkdir()
+    (here / "mine" / "thesis.tex").write_text("mine")
+    assert optimize("--export", place) == 2
+    assert place in capsys.readouterr().err
+    assert server.requests == []
+    assert not (here / "study.db").exists()
+
+
+def test_a_directory_cannot_take_the_result(
+    here: Path, server: OpenAIServer, optimize: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert optimize("--result", ".") == 2
+    assert "--result" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_the_result_is_written_though_the_export_fails(
+    here: Path, optimize: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr("trace_adapters.study.study.export_candidate", fail)
+    assert optimize("--export", "out", "--result", "result.json") == 2
+    outcome = json.loads((here / "result.json").read_text())
+    assert (outcome["after"], outcome["learned"]) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--resume"], "--study"),
+        (["--sandbox", "foo"], "auto, strict or bwrap"),
+        (["--usd", "nan"], "nan"),
+    ],
+)
+def test_options_that_cannot_work_are_told_in_the_commands_own_words(
+    words: list[str], told: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", "sums.py", *words]) == 2
+    assert told in capsys.readouterr().err

@@ -17,9 +17,8 @@ and returns a mapping, or an object with attributes, of
     testset                       held-out examples: judged before and after, and never chosen by
     lm                            a model of another kind, for the optimizer
     objective                     what to achieve, in words
-    facts                         what the report should say beside the scores, e.g. {"task": …, "majority": …}
     save                          save(program, directory): keep the learned program the framework's own way
-    facts                         a mapping of what the report should say beside the scores
+    facts                         a mapping of what the report should say beside the scores, e.g. {"task": …}
 
 For example:
 
@@ -33,6 +32,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,16 +40,18 @@ import typer
 
 from trace_adapters.cli.held_out import judge_held_out
 from trace_adapters.cli.jobs import Job, accepts, build_job, find_factory
-from trace_adapters.cli.outcome import show_outcome, write_outcome
+from trace_adapters.cli.outcome import require_result_place, show_outcome, write_outcome
 from trace_adapters.cli.printing import Page
 from trace_adapters.cli.stores import StoreOption, store_address
 from trace_adapters.errors import SettingError
 from trace_adapters.lm import LM
 from trace_adapters.optimization import Result, optimize as run
+from trace_adapters.sandboxing import AUTO, BWRAP, STRICT
 from trace_adapters.search.budget import Budget
-from trace_adapters.study.export import PROGRAM_FOLDER
+from trace_adapters.study.export import PROGRAM_FOLDER, require_export_place
 
 INTERRUPTED = 130
+_SANDBOXES = (AUTO, STRICT, BWRAP)
 
 
 def optimize(
@@ -63,7 +65,9 @@ def optimize(
     optimizer_model: Annotated[str | None, typer.Option(help="The model that proposes. Default: --model.")] = None,
     optimizer: Annotated[str, typer.Option(help="'optoprime', 'demos', or both with a comma.")] = "optoprime",
     store: StoreOption = None,
-    study: Annotated[str | None, typer.Option(help="Name in the store. Default: the program's class.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name in the store. Default: the program's class and a free number.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed and replies give the same trials.")] = 0,
     metric_calls: Annotated[
@@ -87,6 +91,14 @@ def optimize(
 ) -> None:
     """Optimize a program. Ctrl-C ends it with the best so far; --resume goes on."""
     started = time.monotonic()
+    if resume and study is None:
+        raise SettingError("expected --study with --resume: the name of the study to go on with")
+    if sandbox is not None and sandbox not in _SANDBOXES:
+        raise SettingError(f"expected --sandbox {', '.join(_SANDBOXES[:-1])} or {_SANDBOXES[-1]}, got {sandbox!r}")
+    if export is not None:
+        require_export_place(export)
+    if result_file is not None:
+        require_result_place(result_file)
     budget = _budget(metric_calls=metric_calls, tokens=tokens, usd=usd, wall_s=wall)
     optimizers = [name.strip() for name in optimizer.split(",") if name.strip()]
     factory = find_factory(target)
@@ -172,25 +184,32 @@ def _finish(
     scores = judge_held_out(job, result, workers=workers, progress=progress) if held_out else None
     page = Page()
     show_outcome(page, result, job, store, scores)
-    if export is not None:
-        page.line(f"\nwrote {result.study.export(export, result.study.add_candidate(result.best.candidate))}")
-        if job.save is not None:
-            folder = export / PROGRAM_FOLDER
-            folder.mkdir()
-            job.save(result.program, folder)
+    write = partial(
+        write_outcome,
+        result=result,
+        job=job,
+        scores=scores,
+        store=store,
+        model=models[0],
+        optimizer_model=models[1],
+        wall_s=time.monotonic() - started,
+    )
     if result_file is not None:
-        write_outcome(
-            result_file,
-            result,
-            job,
-            scores=scores,
-            store=store,
-            model=models[0],
-            optimizer_model=models[1],
-            export=export,
-            wall_s=time.monotonic() - started,
-        )
-        page.line(f"wrote {result_file}")
+        write(result_file, export=None)
+        page.line(f"\nwrote {result_file}")
+    if export is not None:
+        _export(result, job, export)
+        page.line(f"\nwrote {export}")
+        if result_file is not None:
+            write(result_file, export=export)
     if interrupted:
         page.line(f"\ninterrupted: the same command with --resume --study {result.study.name} goes on")
         raise typer.Exit(INTERRUPTED)
+
+
+def _export(result: Result, job: Job, directory: Path) -> None:
+    result.study.export(directory, result.study.add_candidate(result.best.candidate))
+    if job.save is not None:
+        folder = directory / PROGRAM_FOLDER
+        folder.mkdir()
+        job.save(result.program, folder)

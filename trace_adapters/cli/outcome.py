@@ -41,6 +41,16 @@ def show_outcome(
     show_totals(page, kept.totals())
 
 
+def require_result_place(path: Path) -> None:
+    """Refuse a place where no file can be written.
+
+    Raises:
+        DataError: If it is a directory.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; name a file in it with --result.")
+
+
 def write_outcome(
     path: Path,
     result: Result,

@@ -32,7 +32,7 @@ class Budget:
         if all(limit is None for limit in limits.values()):
             raise SettingError("A budget needs a limit, e.g. Budget(metric_calls=300).")
         for name, limit in limits.items():
-            if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit <= 0):
+            if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or not limit > 0):
                 raise SettingError(f"Budget {name} must be a number above 0, got {limit!r}.")
 
     @classmethod

@@ -40,7 +40,7 @@ def export_candidate(
     """
     target = Path(directory)
     try:
-        _require_ours(target)
+        require_export_place(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as draft:
             _write(Path(draft) / "files", values, kinds, facts, story)
@@ -50,17 +50,26 @@ def export_candidate(
     return target
 
 
-def _require_ours(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise StoreError(f"expected a directory to export to, got the file {str(target)!r}; name another one")
-    if not target.exists() or not any(target.iterdir()):
+def require_export_place(directory: str | os.PathLike[str]) -> None:
+    """Refuse a place that cannot take an export; makes nothing.
+
+    Raises:
+        StoreError: If `directory` holds anything but an earlier export, or may not be written.
+    """
+    target = Path(directory).absolute()
+    there = next(path for path in (target, *target.parents) if path.exists())
+    if not there.is_dir():
+        raise StoreError(f"expected a directory to export to, got the file {str(there)!r}; name another one")
+    if not os.access(there if there != target else target.parent, os.W_OK):
+        raise StoreError(f"the directory {str(directory)!r} may not be written; name another one")
+    if there != target or not any(target.iterdir()):
         return
     files = _manifest_files(target)
     strangers = sorted(path.name for path in target.iterdir() if path.name not in files)
     if strangers:
         raise StoreError(
             "expected an empty directory or an earlier export, "
-            f"got {str(target)!r} with {strangers[0]!r} in it; name a new one"
+            f"got {str(directory)!r} with {strangers[0]!r} in it; name a new one"
         )
 
 
