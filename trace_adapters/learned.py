@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from trace_adapters import code
-from trace_adapters.errors import SettingError
+from trace_adapters.errors import CodeError, SettingError
 from trace_adapters.sandboxing import IN_PROCESS, MONTY, chosen_sandbox, note_level, require_sandbox
 
 TRUST = ("sandbox", IN_PROCESS)
@@ -33,7 +33,7 @@ class LearnedFunction:
             what `choosing_sandbox` says around the call, else "auto".
 
     Raises:
-        CodeError: If the source cannot be read.
+        CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost.
         SettingError: If `trust` or `sandbox` is unknown.
     """
 
@@ -56,6 +56,7 @@ class LearnedFunction:
         self.trust = trust
         self.timeout_s = timeout_s
         self.sandbox = sandbox
+        _refuse_decorated(function)
         self.source = code.read_source(function, uses=tuple(self.uses))
         self.spec = self.source.spec
         self.is_async = inspect.iscoroutinefunction(function)
@@ -91,10 +92,17 @@ class LearnedFunction:
 
         return f"{words} {CONSTRAINT}"
 
-    def call(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def call(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, bound: bool = False) -> Any:
         """Call the function as `text` has it; the caller awaits the result of an async function.
 
         In the sandbox a generator runs to its end before its first chunk is given.
+
+        Args:
+            text: The source, checked.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            bound: Whether the first argument is the object of a method; in the sandbox it has only the object's
+                plain attributes and, as methods, what `uses` declares.
         """
         if text == self.source.text:
             return self.function(*args, **kwargs)
@@ -102,18 +110,18 @@ class LearnedFunction:
             note_level(self.name, IN_PROCESS)
             return self._loaded(text)(*args, **kwargs)
         if self.is_async:
-            return self._call_in_sandbox_async(text, args, kwargs)
+            return self._call_in_sandbox_async(text, args, kwargs, bound)
         if self.is_async_generator:
-            return self._stream_from_sandbox(text, args, kwargs)
-        result = self._call_in_sandbox(text, args, kwargs)
+            return self._stream_from_sandbox(text, args, kwargs, bound)
+        result = self._call_in_sandbox(text, args, kwargs, bound)
         return (chunk for chunk in result) if self.is_generator else result
 
-    def _call_in_sandbox(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _call_in_sandbox(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], bound: bool) -> Any:
         from trace_adapters.sandbox import default_pool  # a process pool that most programs never need
 
         pool = default_pool(self.sandbox or chosen_sandbox())
         try:
-            return pool.run(*self._request(text, args, kwargs), **self._terms(args))
+            return pool.run(*self._request(text, args, kwargs, bound), **self._terms(args, bound))
         finally:
             note_level(self.name, pool.known_level)
 
@@ -126,26 +134,28 @@ class LearnedFunction:
             self._functions[text] = loaded
         return loaded
 
-    async def _call_in_sandbox_async(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    async def _call_in_sandbox_async(
+        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], bound: bool
+    ) -> Any:
         from trace_adapters.sandbox import default_pool
 
         pool = default_pool(self.sandbox or chosen_sandbox())
         try:
-            return await pool.arun(*self._request(text, args, kwargs), **self._terms(args))
+            return await pool.arun(*self._request(text, args, kwargs, bound), **self._terms(args, bound))
         finally:
             note_level(self.name, pool.known_level)
 
     async def _stream_from_sandbox(
-        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], bound: bool
     ) -> AsyncIterator[Any]:
-        for chunk in await self._call_in_sandbox_async(text, args, kwargs):
+        for chunk in await self._call_in_sandbox_async(text, args, kwargs, bound):
             yield chunk
 
     def _request(
-        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], bound: bool
     ) -> tuple[str, str, Sequence[Any], Mapping[str, Any]]:
         entry = self.name
-        if self.takes_self:
+        if bound:
             entry = f"_call_{self.name}"
             methods = "".join(f"    me.{use} = {use}\n" for use in self.uses)
             text += _SELF_CALL.format(entry=entry, name=self.name, methods=methods)
@@ -156,9 +166,9 @@ class LearnedFunction:
             entry = f"_all_of_{self.name}"
         return text, entry, args, kwargs
 
-    def _terms(self, args: Sequence[Any]) -> dict[str, Any]:
+    def _terms(self, args: Sequence[Any], bound: bool) -> dict[str, Any]:
         uses = dict(self.uses)
-        if self.takes_self:
+        if bound:
             uses = {name: getattr(args[0], name, use) for name, use in uses.items()}
         return {
             "imports": self.source.imports,
@@ -166,11 +176,6 @@ class LearnedFunction:
             "uses": uses,
             "timeout_s": self.timeout_s,
         }
-
-    @property
-    def takes_self(self) -> bool:
-        """Whether the first argument is an object whose learned methods see only its plain attributes."""
-        return self.source.arguments[:1] in (("self",), ("cls",))
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,23 @@ def failing_line(function: Callable[..., Any], error: BaseException) -> tuple[tu
     text = textwrap.dedent("".join(lines[start:])).rstrip()
     place, shown = number - first - start + 1, text.splitlines()
     return ((place, shown[place - 1]) if 1 <= place <= len(shown) else None), text
+
+
+def _refuse_decorated(function: Any) -> None:
+    """Raise `CodeError` if the function's own `def` is only a part of what a call runs.
+
+    A decorator that gave the function itself back has nothing to lose; one that put another in its place says
+    so by `__wrapped__`.
+    """
+    plain = function.__func__ if isinstance(function, staticmethod | classmethod) else function
+    if not hasattr(plain, "__wrapped__"):
+        return
+    name = getattr(plain, "__qualname__", repr(plain))
+    raise CodeError(
+        f"{name!r} cannot be trained: it is decorated, its source is that of the function inside, and a learned "
+        "source would run without the decorator's work. Put that work into the function, or decorate outside: "
+        "train the plain function, and put the decorator above the line, or around the call, of what trains it."
+    )
 
 
 def _restore(

@@ -69,6 +69,7 @@ class Bundle:
         self._plain_recursion = plain_recursion
         self._bound_to: Any = None
         self._is_bound = False
+        self._is_method = False  # stands in a class, so that its first argument is the object
         self._place_in_class = getattr(function, "__qualname__", operation.name)
         self._binder = Binder(function)
         self._direct = parameter is None and passes == "values" and not plain_recursion
@@ -170,7 +171,7 @@ class Bundle:
         try:
             if text is None or self.learned is None:
                 return self.function(*args, **kwargs)
-            return self.learned.call(text, args, kwargs)
+            return self.learned.call(text, args, kwargs, bound=self._is_bound or (self._is_method and len(args) > 0))
         finally:
             if token is not None:
                 _running.reset(token)
@@ -272,6 +273,7 @@ class Bundle:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._place_in_class = f"{owner.__qualname__}.{name}"
+        self._is_method = self._binds != "nothing"
         self.__dict__.pop("_state_of_methods", None)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Bundle:

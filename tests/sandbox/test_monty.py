@@ -141,4 +141,4 @@ def test_methods_see_plain_attributes_and_what_they_use():
 
     learned = LearnedFunction(Agent.answer, uses={"call_llm": Agent.call_llm}, sandbox="monty")
     text = "def answer(self, text):\n    return self.call_llm(text) + self.mark\n"
-    assert learned.call(text, [Agent(), "it"], {}) == "said it!"
+    assert learned.call(text, [Agent(), "it"], {}, bound=True) == "said it!"

@@ -113,7 +113,7 @@ class Function(DspyParameter):  # type: ignore[misc]
     source that is not the function's own runs only with consent: `trust()`, or `tad.load(..., allow_code=True)`.
 
     Args:
-        function: A plain or async Python function whose source can be read; no lambda, no method.
+        function: A plain or async Python function whose source can be read; no lambda, no method, nothing decorated.
         uses: Host functions that a new source may call, as callables or name -> callable.
         trust: "sandbox", or "in-process" to run new sources here with all that the function's module reaches.
         description: What the function is for, shown to optimizers; default its docstring.
@@ -122,7 +122,7 @@ class Function(DspyParameter):  # type: ignore[misc]
             subset of Python, on every platform). Default: what the optimization says, else "auto".
 
     Raises:
-        CodeError: If the source cannot be read.
+        CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost.
         AdapterError: If `function` is a method.
     """
 

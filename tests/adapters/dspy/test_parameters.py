@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import json
 from typing import Any
 
@@ -89,6 +90,18 @@ class TestText:
 
 
 class TestFunction:
+    def test_a_decorator_that_would_be_lost_is_refused(self) -> None:
+        with pytest.raises(ta.CodeError, match="is decorated"):
+            tad.Function(functools.lru_cache(shout))
+
+    def test_the_first_argument_may_be_called_self(self) -> None:
+        def double(self: str) -> Any:
+            return self * 2
+
+        function = tad.Function(double)
+        function.source = "def double(self):\n    return [self] * 2\n"
+        assert function("a") == ["a", "a"]
+
     def test_behaves_like_the_function(self) -> None:
         function = tad.Function(shout)
         assert function("hello") == "HELLO!"
