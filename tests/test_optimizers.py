@@ -431,3 +431,19 @@ def test_nodes_with_equal_values_are_told_apart(template: Parameter) -> None:
     OptoPrime([template], lm=lm).suggest([propagate(joined, Feedback(0.0))])
     assert "join = join(a=template, b=left, c=right)" in prompt_of(lm)
     assert 'left = "a"\nright = "a"' in prompt_of(lm)
+
+
+@pytest.mark.parametrize("profile", ["strong", "small"])
+def test_long_feedback_ends_nothing(template: Parameter, count: Parameter, profile: str) -> None:
+    """It is cut in the middle, in past attempts too."""
+    long = "begin " + "word " * 40_000 + "end"
+    lm = ScriptedLM(lambda messages: reply(template="b", count=3))
+    optimizer = OptoPrime([template, count], lm=lm, profile=profile)  # type: ignore[arg-type]
+    optimizer.tell(Outcome({"template": "tried", "count": 2}, "optoprime", 0.0, False, long))
+    traces = [propagate(answer(template, count), Feedback(0.0, f"{number} {long}")) for number in range(3)]
+    assert len(optimizer.suggest(traces)) == 1
+    shown = prompt_of(lm)
+    assert count_tokens(shown) < 16_000
+    assert [f"{number} begin word" in shown for number in range(3)] == [True] * 3
+    assert "characters left out] …" in shown
+    assert ("Feedback: begin word" in shown) == (profile == "strong")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from trace_adapters.bundles import bundle
@@ -213,6 +215,45 @@ def test_what_cannot_be_cut_and_does_not_fit_is_an_error() -> None:
     template = Parameter("word " * 500, "template")
     with pytest.raises(SettingError, match=r"raise max_prompt_tokens"):
         report([propagate(ask(template), Feedback(0.0))], [template], max_tokens=300)
+
+
+@pytest.mark.parametrize("budget", [900, 4_000])
+def test_long_feedback_is_cut_to_a_fair_share(template: Parameter, budget: int) -> None:
+    """Only what is long: it says how much was left out, and short feedback and trained values stay whole."""
+    told = ["Short and whole. " * 10, "begin " + "word " * 20_000 + "end", "first " + "more " * 9_000 + "last"]
+    traces = [run(f"q{n}|Answer: {n}", Feedback(0.0, text), template) for n, text in enumerate(told)]
+    found = report(traces, [template, *extract.parameters()], max_tokens=budget)
+    assert found.tokens <= budget
+    assert told[0] in found.text
+    assert re.search(r"\nbegin (word )+\S* … \[[\d,]+ characters left out\] … \S*( word)* end\n", found.text)
+    assert extract.parameter.data.rstrip() in found.text
+    if budget > 1_000:
+        assert (found.traces, found.text.count("characters left out]")) == (3, 2)
+        assert found.tokens > budget * 0.5
+
+
+def test_a_long_error_message_is_cut_wherever_it_stands(template: Parameter) -> None:
+    @bundle
+    def read(text):
+        raise ValueError("bad doc: " + "word " * 20_000 + "end")
+
+    with pytest.raises(ExecutionError) as caught:
+        read(template)
+    told = str(caught.value.__cause__)
+    found = report([propagate(caught.value.node, Feedback(0.0, told))], [template], max_tokens=4_000)
+    assert found.tokens <= 4_000
+    assert found.text.count("ValueError: bad doc: word") == 1
+    assert "\nbad doc: word" in found.text
+
+    @bundle(trainable=True)
+    def fail(text):
+        raise ValueError("bad doc: " + "word " * 20_000 + "end")
+
+    with pytest.raises(ExecutionError) as caught:
+        fail(template)
+    found = report([propagate(caught.value.node, Feedback(0.0, told))], fail.parameters(), max_tokens=4_000)
+    assert found.tokens <= 4_000
+    assert re.search(r"# <--- ValueError: bad doc: word .* characters left out\] … .* end\n", found.text)
 
 
 def test_repeated_calls_are_folded(template: Parameter) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.traces import RecordedError, error_name
 
 SHORTEST = 120
+WHOLE = 1_200  # characters (some hundred tokens) up to which feedback is never cut
+MESSAGE = 400  # characters of an error's message where it only marks a line
 
 
 class Cuttable:
@@ -32,6 +34,13 @@ class Cuttable:
     def __str__(self) -> str:
         text = cut_middle(self.text, self.keep)
         return self.prefix + (json.dumps(text, ensure_ascii=False) if self._quoted else text)
+
+
+class Said(Cuttable):
+    """Feedback: whole if there is room, else cut to its fair share; never below `WHOLE` characters."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("", text, -1, quoted=False)
 
 
 def show_value(value: Any) -> tuple[str, bool]:
@@ -64,12 +73,45 @@ def cut_middle(text: str, keep: int) -> str:
 
 
 def shorten(pieces: Iterable[str | Cuttable], max_tokens: int) -> bool:
-    """Cut the values, farthest from the output first, until the pieces fit as lines; whether they do."""
+    """Cut pieces until they fit as lines; whether they do.
+
+    First the values, farthest from the output first. If that is not enough, the longest feedback gives way until
+    half of what can be cut is left to the values.
+    """
     pieces = list(pieces)
-    total = sum(count_tokens(f"{piece}\n") for piece in pieces)
-    cuttable = [piece for piece in pieces if isinstance(piece, Cuttable)]
+    values = [piece for piece in pieces if isinstance(piece, Cuttable) and not isinstance(piece, Said)]
+    said = [piece for piece in pieces if isinstance(piece, Said)]
+    total = _tokens(pieces)
+    if _shorten_values(values, total, max_tokens):
+        return True
+    if all(piece.keep <= WHOLE for piece in said):
+        return False
+    for value in values:
+        value.keep = len(value.text)
+    room = max_tokens - (total - _tokens(said) - _tokens(values))
+    _share(said, max(room // 2, room - _tokens(values)))
+    return _shorten_values(values, _tokens(pieces), max_tokens)
+
+
+def _tokens(pieces: Iterable[str | Cuttable]) -> int:
+    return sum(count_tokens(f"{piece}\n") for piece in pieces)
+
+
+def _share(said: Sequence[Said], max_tokens: int) -> None:
+    """Cut the longest texts to one length, the largest with which all fit, if `WHOLE` is not too much."""
+    low, high = WHOLE, max(len(piece.text) for piece in said)
+    while low < high:
+        length = (low + high + 1) // 2
+        for piece in said:
+            piece.keep = min(length, len(piece.text))
+        low, high = (length, high) if _tokens(said) <= max_tokens else (low, length - 1)
+    for piece in said:
+        piece.keep = min(low, len(piece.text))
+
+
+def _shorten_values(values: Sequence[Cuttable], total: int, max_tokens: int) -> bool:
     for shortest in (SHORTEST, SHORTEST // 2):
-        for piece in sorted(cuttable, key=lambda piece: (-piece.distance, -len(piece.text))):
+        for piece in sorted(values, key=lambda piece: (-piece.distance, -len(piece.text))):
             if total <= max_tokens:
                 return True
             if piece.keep > shortest:

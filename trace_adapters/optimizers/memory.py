@@ -8,7 +8,7 @@ from typing import Any
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import Outcome, canonical, same
-from trace_adapters.optimizers.budget import cut_middle
+from trace_adapters.optimizers.budget import WHOLE, cut_middle
 from trace_adapters.optimizers.report import tagged
 
 REPEATED = "These values "  # how the reason begins when a reply only repeats what is known
@@ -63,8 +63,8 @@ class Memory:
     def text(self, names: Mapping[str, Parameter], base: Mapping[str, Any], *, tag: str, max_tokens: int) -> str:
         """The latest entries that fit, oldest first; empty if there are none.
 
-        Of past values only those are shown that differ from the current ones. Nothing is cut in the middle of a
-        value: an entry that does not fit is left out.
+        Of past values only those are shown that differ from the current ones. Values are never cut, long feedback
+        and reasons lose their middle; an entry that does not fit is left out.
         """
         entries = [_outcome_text(o, names, base, tag) for o in self.outcomes(base)]
         entries += [_rejection_text(o) for o in self.rejections()]
@@ -90,12 +90,12 @@ def _outcome_text(outcome: Outcome, names: Mapping[str, Parameter], base: Mappin
         if not same(value, base.get(parameter.key)):
             lines.append(tagged(name, value, tag))
     if outcome.feedback:
-        lines.append(f"Feedback: {outcome.feedback}")
+        lines.append(f"Feedback: {cut_middle(outcome.feedback, WHOLE)}")
     return "\n".join(lines)
 
 
 def _rejection_text(outcome: Outcome) -> str:
-    lines = ["## A reply that could not be used", f"Reason: {outcome.rejected}"]
+    lines = ["## A reply that could not be used", f"Reason: {cut_middle(outcome.rejected or '', WHOLE)}"]
     if outcome.reply:
         quoted = cut_middle(outcome.reply.strip(), _QUOTED_REPLY)
         lines += [f"> {line}" for line in quoted.splitlines()]

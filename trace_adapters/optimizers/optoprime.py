@@ -40,7 +40,8 @@ class OptoPrime(Verbs):
         objective: What better means; the default refers to the feedback.
         memory_size: How many past outcomes, and how many rejected replies, the prompt shows.
         mask: Sections to leave out of the prompt, e.g. ("#Code", "#Others"): the masked variant of the article.
-        max_prompt_tokens: Limit of the prompt's estimated length. Trainable values and feedback are never cut.
+        max_prompt_tokens: Limit of the prompt's estimated length. Trainable values are never cut; of error messages
+            and feedback the middle is left out where they are too long, of feedback never below some hundred tokens.
         profile: "strong" asks for all parameters at once; "small" asks for one, with a grammar for the reply where the
             model's server knows grammars. Default: the model's own profile.
         temperature: Of the model calls. Default: the model's own, and 0.8 for a small one.

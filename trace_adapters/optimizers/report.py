@@ -12,7 +12,7 @@ from trace_adapters.code import annotate
 from trace_adapters.errors import SettingError
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.nodes import FailedCall, Node, Parameter, Value
-from trace_adapters.optimizers.budget import Cuttable, error_line, shorten, show_value
+from trace_adapters.optimizers.budget import MESSAGE, Cuttable, Said, cut_middle, error_line, shorten, show_value
 from trace_adapters.traces import TraceGraph, unique_names
 
 SECTIONS = ("code", "documentation", "variables", "constraints", "inputs", "others", "outputs", "feedback")
@@ -50,8 +50,10 @@ def write_report(
     """Write traces of one program as one report (OptoPrime, arXiv 2406.16218 sec. 3.2).
 
     Code and documentation are printed once for all traces that share them; every trace has its own inputs, outputs
-    and feedback. Values of `parameters` and feedback are never cut. Other values lose their middle, farthest from
-    the output first; then repeated calls are folded harder; then whole traces are left out, the last first.
+    and feedback. Values of `parameters` are never cut. Other values, error messages among them, lose their middle,
+    farthest from the output first; then long feedback does, the longest first, down to some hundred tokens each, with
+    the number of characters left out in its place; then repeated calls are folded harder; then whole traces are left
+    out, the last first.
 
     Args:
         traces: Judged runs, at least one.
@@ -62,7 +64,7 @@ def write_report(
         max_tokens: Limit of the estimated length.
 
     Raises:
-        SettingError: If not even the variables and the feedback of one trace fit, or a masked section is unknown.
+        SettingError: If not even the variables and the cut feedback of one trace fit, or a masked section is unknown.
     """
     hidden = read_mask(mask)
     names = parameter_names(parameters)
@@ -79,8 +81,8 @@ def write_report(
     needed = sum(count_tokens(str(piece)) for piece in pieces)
     raise SettingError(
         f"The variables {list(by_name)} and the feedback of one trace need about {needed} tokens, and only "
-        f"{max_tokens} are left of max_prompt_tokens; they are never cut, so raise max_prompt_tokens or train fewer "
-        "parameters at once."
+        f"{max_tokens} are left of max_prompt_tokens; values of variables are never cut, so raise max_prompt_tokens or "
+        "train fewer parameters at once."
     )
 
 
@@ -180,7 +182,7 @@ class _View:
             if middle:
                 first, last = self.name(middle[0]), self.name(middle[-1])
                 span = f"{first} … {last}" if len(middle) > 1 else first
-                folded[middle[0]] = f"# … {len(middle)} more {what} {which}: {span}"
+                folded[middle[0]] = f"# … {len(middle)} more {what} {cut_middle(which, MESSAGE)}: {span}"
         lines: list[Node | str] = [folded.get(node, node) for node in nodes if folded.get(node, node) != ""]
         return lines, set(folded)
 
@@ -312,10 +314,10 @@ def _runs(views: Sequence[_View], total: int, hidden: frozenset[str], repeats: i
     return lines
 
 
-def _feedback_lines(trace: TraceGraph) -> list[str]:
+def _feedback_lines(trace: TraceGraph) -> list[str | Cuttable]:
     feedback = trace.feedback
-    lines = [] if feedback.score is None else [f"Score: {feedback.score:g}"]
-    return lines + ([feedback.text] if feedback.text else [])
+    lines: list[str | Cuttable] = [] if feedback.score is None else [f"Score: {feedback.score:g}"]
+    return lines + ([Said(feedback.text)] if feedback.text else [])
 
 
 def _value_lines(view: _View, node: Node, explained: set[str]) -> list[str | Cuttable]:
@@ -334,8 +336,8 @@ def _failure_lines(view: _View, node: FailedCall, explained: set[str]) -> list[s
     if node.place is None:
         return lines
     if source is None:  # an ordinary function: its line, not its source
-        return [*lines, f"  at line {node.place[0]}: {node.place[1].strip()}"]
-    annotated = annotate(source, node.place, message)
+        return [*lines, f"  at line {node.place[0]}: {cut_middle(node.place[1].strip(), MESSAGE)}"]
+    annotated = annotate(source, node.place, cut_middle(message, MESSAGE))
     if annotated in explained:
         failing = annotated.splitlines()[node.place[0] - 1].strip()
         return [*lines, f"  at line {node.place[0]}: {failing}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def small_question(
         memory: Of past proposals.
         beside: Further runs that may be quoted as evidence.
         seed: Breaks ties between parameters; odd ones replace the sentences of a short text, others add to them.
-        max_prompt_tokens: The prompt shows less evidence until it fits.
+        max_prompt_tokens: Long feedback loses its middle, then the prompt shows less evidence, until it fits.
         temperature: Default `SMALL_TEMPERATURE`.
 
     Raises:
@@ -59,11 +60,13 @@ def small_question(
     tag = free_tag([show_value(value)[0]])
     replace = parameter.kind == "text" and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
     problem = Problem(parameter, name, value, tag, traces, [*traces, *beside], memory, replace)
-    prompts = [write_prompt(problem, size) for size in _SIZES]
-    fitting = [prompt for prompt in prompts if count_tokens(prompt) <= max_prompt_tokens]
-    if not fitting:
+    prompt = write_prompt(problem, _SIZES[0])
+    for size in _SIZES:
+        if count_tokens(prompt) > max_prompt_tokens:
+            prompt = write_prompt(dataclasses.replace(problem, long_feedback=False), size)
+    if count_tokens(prompt) > max_prompt_tokens:
         raise SettingError(
-            f"The question for {parameter.key!r} needs at least {count_tokens(prompts[-1])} tokens, max_prompt_tokens "
+            f"The question for {parameter.key!r} needs at least {count_tokens(prompt)} tokens, max_prompt_tokens "
             f"is {max_prompt_tokens}; its value is never cut, so raise max_prompt_tokens."
         )
     options: dict[str, Any] = {
@@ -73,7 +76,7 @@ def small_question(
     if lm.supports_grammar:
         options["grammar"] = reply_grammar(parameter, name, value, tag, last=last_sentence(problem))
     around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
-    return Question([{"role": "user", "content": fitting[0]}], {name: parameter}, base, tag, options, around)
+    return Question([{"role": "user", "content": prompt}], {name: parameter}, base, tag, options, around)
 
 
 def choose_parameter(

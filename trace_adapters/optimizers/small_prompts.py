@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trace_adapters.nodes import Node, Parameter, Value
-from trace_adapters.optimizers.budget import cut_middle, error_line, show_value
+from trace_adapters.optimizers.budget import MESSAGE, WHOLE, cut_middle, error_line, show_value
 from trace_adapters.optimizers.evidence import Call, calls_of, expected_of, shape_of, window
 from trace_adapters.optimizers.grammars import definition_line
 from trace_adapters.optimizers.memory import Memory
@@ -35,6 +35,7 @@ class Problem:
         traces: The runs of this step.
         evidence: These and further runs, the most telling first.
         replace: Whether new sentences take the place of a text's present ones, or are added.
+        long_feedback: Whether feedback is whole, or loses its middle beyond `WHOLE` characters.
     """
 
     parameter: Parameter
@@ -45,6 +46,7 @@ class Problem:
     evidence: Sequence[TraceGraph]
     memory: Memory
     replace: bool = False
+    long_feedback: bool = True
 
 
 def write_prompt(problem: Problem, size: int) -> str:
@@ -111,7 +113,7 @@ def _code(problem: Problem, size: int) -> str:
         "small_code",
         source=source,
         purpose="" if told else purpose,
-        runs=_runs(problem.traces, size),
+        runs=_runs(problem, size),
         remarks=_remarks(problem, size),
     )
 
@@ -125,7 +127,7 @@ def _text(problem: Problem, size: int) -> str:
         purpose=_purpose(problem.parameter),
         tag=free_tag([str(problem.value)], "text"),
         value=str(problem.value).strip("\n"),
-        runs=_runs(problem.traces, size),
+        runs=_runs(problem, size),
         remarks=_remarks(problem, size),
         shape=f"All expected answers have this form: {shape}. For example: {examples}." if shape else "",
         place=where,
@@ -157,7 +159,7 @@ def _value(problem: Problem, size: int) -> str:
         name=problem.name,
         value=show_value(problem.value)[0],
         constraint="\n".join(rules),
-        runs=_runs(problem.traces, size),
+        runs=_runs(problem, size),
         remarks=_remarks(problem, size),
     )
 
@@ -167,21 +169,23 @@ def _purpose(parameter: Parameter) -> str:
     return f"{purpose}\nIt must be: {parameter.constraint}" if parameter.constraint else purpose
 
 
-def _runs(traces: Sequence[TraceGraph], size: int) -> str:
+def _runs(problem: Problem, size: int) -> str:
     """Inputs, model replies and feedback of runs, those that went wrong first."""
-    ordered = sorted(traces, key=lambda trace: (trace.feedback.score or 0.0) >= 1.0)
+    ordered = sorted(problem.traces, key=lambda trace: (trace.feedback.score or 0.0) >= 1.0)
     texts = []
     for trace in ordered[:size]:
         given = [node for node in trace.blanket if isinstance(node._data, str) and not isinstance(node, Value)]
         made = [n for n in trace.nodes if n is trace.output or (n.operation and n.operation.language_model)]
         lines = [f"- {trace.names.get(node, node.name)}: {_excerpt(node)}" for node in [*given, *made]]
-        texts.append("\n".join([*lines, f"  Feedback: {trace.feedback.text or trace.feedback.score}"]))
+        said = str(trace.feedback.text or trace.feedback.score)
+        said = said if problem.long_feedback else cut_middle(said, WHOLE)
+        texts.append("\n".join([*lines, f"  Feedback: {said}"]))
     return "Runs of the program:\n" + "\n\n".join(texts) + "\n" if texts else ""
 
 
 def _excerpt(node: Node) -> str:
     if isinstance(node._data, BaseException):
-        return f"raised {error_line(node._data)}"
+        return f"raised {cut_middle(error_line(node._data), MESSAGE)}"
     return repr(cut_middle(show_value(node._data)[0], _EXCERPT))
 
 
