@@ -24,6 +24,8 @@ from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, 
 from trace_adapters.traces import Feedback, error_name
 
 ENTRY_POINTS = "trace_adapters"
+ASYNC_METRIC = "The metric is async; make it a function that returns the score itself, e.g. by asyncio.run() inside."
+_LARGEST_SCORE = 1e300  # so that every mean is finite
 
 
 @dataclass(frozen=True)
@@ -200,21 +202,31 @@ def call_metric(metric: Callable[..., Any], *args: Any) -> Feedback:
     """Call a metric and read what it returns.
 
     Raises:
-        MetricError: If it raises, or returns nothing that has a score.
+        MetricError: If it raises, or returns nothing that has a score with which means can be formed.
     """
     try:
         returned = metric(*args)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MetricError(
             f"The metric {getattr(metric, '__name__', metric)!r} raised {type(error).__name__}: {error}"
         ) from error
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise MetricError(ASYNC_METRIC)
     try:
         feedback = Feedback.of(returned)
+        score = None if feedback.score is None else float(feedback.score)
     except (TypeError, ValueError) as error:
-        raise MetricError(f"The metric must return a number, (score, text) or Feedback, got {returned!r}.") from error
-    if feedback.score is None:
+        raise MetricError(
+            f"The metric must return a number, (score, text) or Feedback, got {_shown(returned)}."
+        ) from error
+    if score is None:
         raise MetricError(f"The metric must give a score, got only {returned!r}; return Feedback(score, text).")
-    return feedback
+    if not abs(score) <= _LARGEST_SCORE:
+        raise MetricError(
+            f"The metric must give a finite score, higher for better, usually from 0 to 1; got {_shown(returned)}."
+        )
+    return Feedback(score, feedback.text)
 
 
 def failure_feedback(run: Run, expected: Any = None) -> Feedback:
@@ -229,6 +241,13 @@ def failure_feedback(run: Run, expected: Any = None) -> Feedback:
     if expected is not None:
         text += f"\nExpected: {expected}"
     return Feedback(0.0, text)
+
+
+def _shown(returned: Any) -> str:
+    try:
+        return repr(returned) if not isinstance(returned, int) else f"an int of {returned.bit_length()} bits"
+    except ValueError:  # Python prints no int of more than some thousand digits
+        return f"a {type(returned).__name__}"
 
 
 def _is_target(program: Any) -> bool:

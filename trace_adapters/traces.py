@@ -53,14 +53,14 @@ class Feedback:
             return cls(None, f"{error_name(value)}: {value}")
         if isinstance(value, str):
             return cls(None, value)
-        if isinstance(value, (bool, int, float)):
-            return cls(float(value))
         if isinstance(value, tuple) and len(value) == 2:
-            return cls(None if value[0] is None else float(value[0]), str(value[1]))
+            return cls(None if value[0] is None else _number(value[0]), str(value[1]))
         if isinstance(value, Mapping) and "score" in value:
-            return cls(float(value["score"]), str(value.get("feedback") or ""))
+            return cls(_number(value["score"]), str(value.get("feedback") or ""))
         if hasattr(value, "score"):
-            return cls(float(value.score), str(getattr(value, "feedback", "") or ""))
+            return cls(_number(value.score), str(getattr(value, "feedback", "") or ""))
+        if hasattr(value, "__float__"):  # also Decimal, Fraction and the numbers of other libraries
+            return cls(_number(value))
         raise TypeError(
             f"Feedback is a score, a text, (score, text) or an object with .score and .feedback; got {value!r}."
         )
@@ -277,6 +277,13 @@ def unique_names(nodes: Iterable[Node]) -> dict[Node, str]:
         last[stem] = number
         names[node] = name
     return names
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("A score must fit into a float, got an int that is too large.") from None
 
 
 def _parents_first(output: Node, *, from_parameters: bool = True) -> list[Node]:
