@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -148,3 +150,41 @@ def test_a_bundle_saves_and_loads_its_source(tmp_path):
 
 def plain(x):
     return x
+
+
+WRITES = {
+    "save": lambda path: Agent().save(path),
+    "export": lambda path: Agent().export(path),
+    "bundle": lambda path: ta.bundle(trainable=True)(plain).save(path),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_what_cannot_be_written_is_a_data_error_and_leaves_nothing(tmp_path, write, monkeypatch):
+    """The error names the path and the reason; no half-written file stays, and an old one stays as it was."""
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(DataError, match=r"folder cannot be written: Is a directory"):
+        write(tmp_path / "folder")
+    with pytest.raises(DataError, match=r"file/below cannot be written: "):
+        write(tmp_path / "file" / "below")
+    with pytest.raises(DataError, match="no file name"):
+        write("")
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match=r"file cannot be written: Read-only file system"):
+        write(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_text_that_no_file_can_hold_is_a_data_error(tmp_path):
+    """Half a surrogate pair is no UTF-8."""
+    agent = Agent()
+    agent.template.data = "\ud800{q}"
+    with pytest.raises(DataError, match=r"a\.json cannot be written: .*surrogates"):
+        agent.save(tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trace_adapters import saving
 from trace_adapters.errors import DataError
 from trace_adapters.nodes import Parameter
 from trace_adapters.recording import Bundle
@@ -22,7 +23,8 @@ def export_module(cls: type, parameters: Mapping[str, Parameter], path: Path) ->
     """Write a class of a module, and what it needs of that module, with the parameters' values.
 
     Raises:
-        DataError: If the class is not at the top level of a module whose source can be read.
+        DataError: If the class is not at the top level of a module whose source can be read, or the file cannot be
+            written.
     """
     text = _module_source(cls)
     tree = ast.parse(text)
@@ -38,8 +40,7 @@ def export_module(cls: type, parameters: Mapping[str, Parameter], path: Path) ->
         parts.append(_setter(cls.__name__, rest))
     code = "\n".join(parts)
     ast.parse(code)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(code, encoding="utf-8")
+    saving.write_text(path, code)
 
 
 def _module_source(cls: type) -> str:

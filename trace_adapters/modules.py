@@ -73,7 +73,11 @@ class Module:
         return copy.deepcopy(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the values as JSON; sources as text, never pickles. The file is replaced as a whole."""
+        """Write the values as JSON; sources as text, never pickles. The file is replaced as a whole.
+
+        Raises:
+            DataError: If a value is no JSON, or the file cannot be written.
+        """
         saving.write_values(Path(path), self.values())
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -85,7 +89,8 @@ class Module:
         it; read it first.
 
         Raises:
-            DataError: If the class is not at the top level of a module whose source can be read.
+            DataError: If the class is not at the top level of a module whose source can be read, or the file
+                cannot be written.
         """
         from trace_adapters.exporting import export_module  # reads and parses sources, which few programs need
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -19,17 +21,35 @@ def write_values(path: Path, values: Mapping[str, Any]) -> None:
     """Write key -> value; the file is replaced as a whole.
 
     Raises:
-        DataError: If a value is no JSON.
+        DataError: If a value is no JSON, or the file cannot be written.
     """
     data = {"format": FORMAT, "version": VERSION, "values": dict(values)}
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise DataError(f"A parameter's value is no JSON and cannot be saved: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all; folders above it are made.
+
+    Raises:
+        DataError: Naming the path and the reason.
+    """
+    if not path.name:
+        raise DataError(f"Expected a file to write, got {str(path)!r}, which has no file name.")
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except (OSError, ValueError) as error:  # ValueError: the text is no UTF-8, or the path no path
+        with contextlib.suppress(OSError, ValueError):
+            partial.unlink()
+        raise DataError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def read_values(path: Path) -> dict[str, Any]:
