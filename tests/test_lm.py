@@ -283,3 +283,18 @@ def test_bad_counts(options):
     """n and sample_index have their ranges."""
     with pytest.raises(SettingError, match="expected"):
         LM("m", base_url="http://127.0.0.1:9/v1")("x", **options)
+
+
+@pytest.mark.parametrize("kind", [MemoryCache, SqliteCache])
+def test_lone_surrogates_are_sent_as_replacement_characters(kind, tmp_path):
+    """In messages, their parts and options; in a reply they are kept, in a cache too."""
+    cache = kind(tmp_path / "replies.db") if kind is SqliteCache else kind()
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a\ud800"}]}]
+    with OpenAIServer(["b\udc00"]) as server:
+        lm = _lm(server, cache=cache)
+        replies = [lm(asked, stop=["\ud801"], top_k="\ud802")[0] for _ in range(2)]
+        sent = server.requests[0].body
+    assert [(reply.text, reply.cached) for reply in replies] == [("b\udc00", False), ("b\udc00", True)]
+    assert sent["messages"][0]["content"] == [{"type": "text", "text": "a\ufffd"}]
+    assert (sent["stop"], sent["top_k"]) == (["\ufffd"], "\ufffd")
+    assert asked[0]["content"][0]["text"] == "a\ud800"

@@ -447,3 +447,30 @@ def test_long_feedback_ends_nothing(template: Parameter, count: Parameter, profi
     assert [f"{number} begin word" in shown for number in range(3)] == [True] * 3
     assert "characters left out] …" in shown
     assert ("Feedback: begin word" in shown) == (profile == "strong")
+
+
+@pytest.mark.parametrize("profile", ["strong", "small"])
+def test_lone_surrogates_end_nothing(profile: str) -> None:
+    """They stand as U+FFFD in what is sent and in new values; feedback and outputs keep them."""
+    template = Parameter("a \ud800", "template", "What is \ud801 repeated.")
+    lm = ScriptedLM(lambda messages: "<reasoning>\udfff</reasoning>" + reply(template="b \udc00"), profile=profile)  # type: ignore[arg-type]
+    optimizer = OptoPrime([template], lm=lm)
+    trace = propagate(answer(template, 2), Feedback(0.0, "x \ud803"))
+    (proposal,) = optimizer.suggest([trace])
+    assert proposal.candidate is not None
+    assert "\udc00" in proposal.reply
+    assert "b \ufffd" in proposal.candidate["template"]
+    optimizer.tell(Outcome(proposal.candidate, "optoprime", 0.0, False, "worse \ud804"))
+    optimizer.tell(Outcome(None, "optoprime", None, False, "", "odd \ud805", 'name="template" \ud806'))
+    optimizer.suggest([trace], seed=1)
+    sent = json.dumps(lm.calls[-1].messages, ensure_ascii=False)
+    assert "x \ufffd" in sent
+    sent.encode()
+    assert trace.feedback.text == "x \ud803"
+
+
+def test_code_with_a_surrogate_is_read_or_rejected() -> None:
+    bare = Parameter("def f(x):\n    return x\n", "f", kind="code")
+    lm = ScriptedLM(['<value name="f">\ndef f(x):\n    return "\ud800"\n</value>'])
+    (proposal,) = OptoPrime([bare], lm=lm).suggest([propagate(answer(bare, 2), Feedback(0.0))])
+    assert proposal.candidate == {"f": 'def f(x):\n    return "\ufffd"\n'}

@@ -63,7 +63,7 @@ class SqliteCache:
         return None if row is None else [_read_reply(plain) for plain in json.loads(row[0])]
 
     def put(self, key: str, replies: Sequence[Reply]) -> None:
-        text = json.dumps([_write_reply(reply) for reply in replies], ensure_ascii=False)
+        text = json.dumps([_write_reply(reply) for reply in replies])  # ASCII: lone surrogates pass
         with self._lock:
             self._open().execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?)", (key, text, time.time()))
 
@@ -109,7 +109,7 @@ def cache_key(question: Question, endpoint: str) -> str:
         "sample_index": question.sample_index,
     }
     text = json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def get_reply(cache: ReplyCache, key: str) -> Reply | None:

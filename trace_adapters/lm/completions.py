@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trace_adapters.errors import ModelError
+from trace_adapters.lm.messages import sendable
 from trace_adapters.lm.replies import NO_USAGE, Price, Reply, Usage
 
 _SDK_FIELDS = frozenset(
@@ -36,7 +37,8 @@ def build_request(model: str, messages: Sequence[Mapping[str, Any]], options: Ma
         else:
             extra[name] = value
     request: dict[str, Any] = {"model": model, "messages": [dict(message) for message in messages], **known}
-    return {**request, "extra_body": extra} if extra else request
+    request = {**request, "extra_body": extra} if extra else request
+    return {name: sendable(value) for name, value in request.items()}
 
 
 def read_replies(response: Any, price: Price | None, latency_s: float) -> list[Reply]:

@@ -12,25 +12,35 @@ from trace_adapters.errors import SettingError
 Messages = str | Sequence[Mapping[str, Any]]
 """A prompt, or a sequence of `{"role": …, "content": …}`."""
 
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _PIECES = re.compile(r"[A-Za-z]+| \d|\d|[!-/:-@\[-`{-~]+|\n+|[^\x00-\x7f]+")
 
 
 def read_messages(messages: Messages) -> list[dict[str, Any]]:
-    """Bring a prompt or a sequence of messages into the one form that is sent.
+    """Bring a prompt or a sequence of messages into the one form that is sent; see `sendable`.
 
     Raises:
         SettingError: If a message is not a mapping with a `role`, or there is none.
     """
     if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
+        return [{"role": "user", "content": sendable(messages)}]
     if not isinstance(messages, Sequence) or not messages:
         raise SettingError(f"expected a prompt or a non-empty sequence of messages, got {messages!r}")
     plain = []
     for message in messages:
         if not isinstance(message, Mapping) or "role" not in message:
             raise SettingError(f"a message is a mapping with 'role' and 'content', got {message!r}")
-        plain.append(dict(message))
+        plain.append(sendable(dict(message)))
     return plain
+
+
+def sendable(value: Any) -> Any:
+    """A value with U+FFFD in the place of lone surrogates, in every text inside: they have no bytes in UTF-8."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {sendable(key): sendable(inner) for key, inner in value.items()}
+    return [sendable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def join_messages(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -65,7 +75,7 @@ def count_tokens(text: str) -> int:
 
 def _piece_tokens(piece: str) -> int:
     if not piece.isascii():
-        return math.ceil(len(piece.encode()) / 4)
+        return math.ceil(len(piece.encode("utf-8", "surrogatepass")) / 4)
     if piece[-1].isdigit():
         return len(piece)
     return math.ceil(len(piece) / (6 if piece.isalpha() else 2))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trace_adapters.lm.messages import sendable
 from trace_adapters.lm.replies import LanguageModel, Reply
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import Proposal, canonical
@@ -37,12 +38,13 @@ class Question:
 def ask(lm: LanguageModel, question: Question, memory: Memory, *, n: int, seed: int, origin: str) -> list[Proposal]:
     """Ask for n samples and read each; usable ones first, and none twice."""
     first_sample = seed * n
-    replies = lm(question.messages, n=n, role="optimizer", sample_index=first_sample, **question.options)
+    messages, options = sendable([dict(message) for message in question.messages]), sendable(dict(question.options))
+    replies = lm(messages, n=n, role="optimizer", sample_index=first_sample, **options)
     proposals = []
     seen: set[str] = set()
     for reply in replies:
         reading = read_reply(
-            reply.text,
+            sendable(reply.text),
             question.names,
             question.base,
             tag=question.tag,
