@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 
 import pytest
 
 import trace_adapters as ta
 from trace_adapters.errors import DataError, ParameterError, UntrustedCode
+from trace_adapters.targets import failure_feedback, wrap
 
 
 class Agent(ta.Module):
@@ -188,3 +190,79 @@ def test_a_text_that_no_file_can_hold_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match=r"a\.json cannot be written: .*surrogates"):
         agent.save(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
+
+
+class Asking(ta.Module):
+    """Gives a node to a function that is no bundle."""
+
+    def __init__(self, ask):
+        self.template = ta.node("Say {q}", name="template", trainable=True)
+        self.ask = ask
+
+    def forward(self, q):
+        return self.ask(self.template.format(q=q), self.template)
+
+
+class Unchangeable(Exception):
+    def __str__(self):
+        return "Input should be a valid string [input_value=<Node format='Say x'>, input_type=Node]"
+
+
+def refuse_with_text(*_):
+    raise Unchangeable
+
+
+@pytest.mark.parametrize(
+    ("ask", "begins"),
+    [
+        (lambda text, _: json.dumps([{"content": text}]), "Object of type Node is not JSON serializable"),
+        (lambda _, template: json.dumps(template), "Object of type Parameter is not JSON serializable"),
+        (lambda text, _: " ".join([text]), "sequence item 0: expected str instance, Node found"),
+        (lambda text, _: re.match("a", text), "expected string or bytes-like object"),
+        (lambda text, _: os.listdir(text), "listdir: path should be"),
+    ],
+)
+def test_a_plain_function_that_cannot_take_a_node_is_told_of(ask, begins):
+    """The error keeps its type and its text, and says what to do; also as the feedback of the run."""
+    inner = Asking(ask)
+    for program in (inner, Asking(lambda *_: inner("x"))):
+        with pytest.raises(TypeError) as caught:
+            program("x")
+        assert str(caught.value).startswith(begins)
+        assert str(caught.value).count("decorate it with @ta.bundle, or pass node.data") == 1
+    run = wrap(inner).run({}, {"q": "x"})
+    assert "decorate it with @ta.bundle" in failure_feedback(run).text
+
+
+def test_an_error_with_a_text_of_its_own_gets_a_note():
+    """What cannot be changed is added to."""
+    with pytest.raises(Unchangeable) as caught:
+        Asking(refuse_with_text)("x")
+    assert "decorate it with @ta.bundle" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_be_read_goes_through():
+    """Looking at an error never hides it."""
+
+    class Unreadable(Exception):
+        def __str__(self):
+            raise KeyError("text")
+
+    def fail(*_):
+        raise Unreadable
+
+    with pytest.raises(Unreadable):
+        Asking(fail)("x")
+
+
+@pytest.mark.parametrize("message", ["no Node here", "Value is wrong", "x", ""])
+def test_other_errors_are_left_alone(message):
+    """Only what names one of our nodes as a type is about nodes."""
+
+    def fail(*_):
+        raise TypeError(message)
+
+    with pytest.raises(TypeError) as caught:
+        Asking(fail)("x")
+    assert str(caught.value) == message
+    assert not hasattr(caught.value, "__notes__")

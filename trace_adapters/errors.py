@@ -25,7 +25,12 @@ TraceAdaptersError
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_NODE = r"(Node|NestedCall|Constant|Parameter)\b"  # classes of nodes, as messages of other libraries name them
+_NAMES_A_NODE = re.compile(rf"(\btype |\bnot |\bgot |\binput_type=|['<])(trace_adapters\.\w+\.)?{_NODE}|{_NODE} found")
+_NODE_HINT = "A plain function was given a node; decorate it with @ta.bundle, or pass node.data."
 
 
 class TraceAdaptersError(Exception):
@@ -126,3 +131,17 @@ class StudyExists(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a newer version of trace-adapters."""
+
+
+def explain_nodes(error: BaseException) -> None:
+    """Add to an error of a function that could not take a node what to do; leave any other error alone."""
+    try:
+        text = str(error)
+    except Exception:  # its own text fails; the error itself matters more
+        return
+    if isinstance(error, TraceAdaptersError) or _NODE_HINT in text or not _NAMES_A_NODE.search(text):
+        return
+    if error.args == (text,):
+        error.args = (f"{text}. {_NODE_HINT}",)
+    elif _NODE_HINT not in getattr(error, "__notes__", ()):
+        error.add_note(_NODE_HINT)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from trace_adapters import saving
 from trace_adapters.bundles import Bundle
-from trace_adapters.errors import ParameterError
+from trace_adapters.errors import ParameterError, explain_nodes
 from trace_adapters.nodes import Parameter
 
 C = TypeVar("C", bound=type)
@@ -28,7 +28,11 @@ class Module:
         forward = getattr(self, "forward", None)
         if forward is None:
             raise TypeError(f"{type(self).__name__} has no forward(); define it to call the module.")
-        return forward(*args, **kwargs)
+        try:
+            return forward(*args, **kwargs)
+        except Exception as error:
+            explain_nodes(error)
+            raise
 
     def parameters(self) -> list[Parameter]:
         """The parameters, each once, in the order of the attributes."""
