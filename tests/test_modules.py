@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -219,7 +220,7 @@ def refuse_with_text(*_):
         (lambda _, template: json.dumps(template), "Object of type Parameter is not JSON serializable"),
         (lambda text, _: " ".join([text]), "sequence item 0: expected str instance, Node found"),
         (lambda text, _: re.match("a", text), "expected string or bytes-like object"),
-        (lambda text, _: os.listdir(text), "listdir: path should be"),
+        (lambda text, _: Path(text), ("expected str, bytes", "argument should be a str")),
     ],
 )
 def test_a_plain_function_that_cannot_take_a_node_is_told_of(ask, begins):
