@@ -31,9 +31,11 @@ def load(program: Any, path: str | os.PathLike[str], *, allow_code: bool = False
         The program.
 
     Raises:
+        AdapterError: If `program` is no `dspy.Module`.
         DataError: If the file is no saved program.
         ParameterError: If a value does not fit, or, with `strict`, the parameters are not the same.
     """
+    attach.declared(program)  # raises if it is no program
     state = _read_state(path)
     names = [name for name, _ in program.named_parameters()]
     missing, extra = [n for n in names if n not in state], [n for n in state if n not in names]
@@ -79,7 +81,9 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
     except ValueError as error:
-        raise DataError(f"{str(path)!r} is no JSON file of a saved program: {error}") from error
+        raise DataError(
+            f'{str(path)!r} is no JSON file; save the program as "….json" (a pickle would run code): {error}'
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(entry, Mapping) for entry in state.values()):
         raise DataError(f"{str(path)!r} is no saved program: expected a mapping from parameter to state.")
     state.pop("metadata", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import string
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,9 @@ from trace_adapters import AdapterError, CodeError, ParameterError, UntrustedCod
 from trace_adapters.extend import LearnedFunction, Operation
 from trace_adapters_dspy import observe
 from trace_adapters_dspy.shims import DspyParameter
+
+_FIELD = re.compile(r"\w*([.\[].*)?", re.DOTALL)  # what str.format takes for a field's name
+_MEANT_AS_FIELD = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\}\})")
 
 
 class Text(DspyParameter):  # type: ignore[misc]
@@ -28,7 +32,7 @@ class Text(DspyParameter):  # type: ignore[misc]
             fields, e.g. JSON.
 
     Raises:
-        ParameterError: If `value` is no text, or lacks one of `fields`.
+        ParameterError: If `value` is no text, lacks one of `fields`, or has fields beside braces that are none.
     """
 
     def __init__(self, value: str, description: str = "", fields: Sequence[str] | None = None) -> None:
@@ -267,12 +271,24 @@ class Function(DspyParameter):  # type: ignore[misc]
 
 
 def _own_fields(text: str) -> tuple[str, ...]:
-    """The fields of a template; none if the braces in it are something else."""
+    """The fields of a template; none if the braces in it are something else.
+
+    Raises:
+        ParameterError: If it has both, so that it could not be filled.
+    """
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
     except ValueError:
-        return ()
-    return tuple(dict.fromkeys(names)) if all(name.isidentifier() for name in names) else ()
+        names = [" "]
+    if all(_FIELD.fullmatch(name) for name in names):
+        return tuple(dict.fromkeys(names)) if all(name.isidentifier() for name in names) else ()
+    meant = dict.fromkeys(_MEANT_AS_FIELD.findall(text))
+    if meant:
+        raise ParameterError(
+            f"The text has fields, {_braced([*meant])}, and braces that are none. Write braces that are no field "
+            "twice: {{ and }}; or give fields=() if the text is never filled by .format()."
+        )
+    return ()
 
 
 def _braced(names: Sequence[str]) -> str:

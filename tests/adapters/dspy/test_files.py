@@ -87,6 +87,18 @@ def test_what_is_no_saved_program_is_refused(text: str, tmp_path: Path) -> None:
         tad.load(New(), tmp_path / "p.json")
 
 
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    New().save(str(tmp_path / "p.pkl"))
+    with pytest.raises(ta.DataError, match=r'save the program as "….json"'):
+        tad.load(New(), tmp_path / "p.pkl")
+
+
+def test_what_is_no_program_is_refused(learned: Any, tmp_path: Path) -> None:
+    learned.save(str(tmp_path / "p.json"))
+    with pytest.raises(ta.AdapterError, match=r"Expected a dspy\.Module, got 5"):
+        tad.load(5, tmp_path / "p.json")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ta.DataError, match="No such file"):
         tad.load(New(), tmp_path / "p.json")

@@ -79,6 +79,16 @@ class TestText:
         text.value = "Answer in full."
         assert text.value == "Answer in full."
 
+    @pytest.mark.parametrize("value", ['{"a":1} {q}', '{"a": {q}}', "{q} { b", "{q} {two words}"])
+    def test_fields_among_other_braces_are_refused(self, value: str) -> None:
+        with pytest.raises(ta.ParameterError, match=r"\{q\}.*Write braces that are no field twice.*fields=\(\)"):
+            tad.Text(value)
+        assert tad.Text(value, fields=()) == value
+
+    @pytest.mark.parametrize("value", ["{} {q}", "{0} {q}", "{q.real} {q}", "{q[0]} {q}", "{{a}} {q!r:>9}"])
+    def test_every_kind_of_field_may_stand_beside_others(self, value: str) -> None:
+        assert tad.Text(value) == value
+
     def test_declared_fields_are_required_of_the_first_value_too(self) -> None:
         with pytest.raises(ta.ParameterError, match="question"):
             tad.Text("Say it.", fields=["question"])
