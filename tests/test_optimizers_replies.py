@@ -7,6 +7,7 @@ import pytest
 from trace_adapters.bundles import bundle
 from trace_adapters.errors import ParameterError
 from trace_adapters.nodes import Parameter
+from trace_adapters.optimizers.grammars import frame_of
 from trace_adapters.optimizers.replies import Reading, free_tag, read_reply, read_value, unfence
 
 
@@ -54,12 +55,12 @@ def test_no_word_inside_a_value_is_magic(word: str) -> None:
 
 
 def test_a_closing_tag_may_stand_inside_a_value() -> None:
-    text = 'Write <value name="x">…</value> like XML and end with </value>!'
+    text = 'Write <value name="x">…</value> like XML and end with </value>! {question}'
     only = {"template": TEXT}
     shown = free_tag([text])
     assert shown == "value2"
     assert read_reply(f'<value2 name="template">{text}</value2>', only, BASE, tag=shown).values == {"template": text}
-    assert read(tag("template", "end with </value>!")).values == {"template": "end with </value>!"}
+    assert read(tag("template", "{question} </value>!")).values == {"template": "{question} </value>!"}
 
 
 def test_the_tag_avoids_every_text_shown() -> None:
@@ -231,3 +232,66 @@ def test_a_check_of_the_user_that_breaks_is_a_rejection() -> None:
     odd = Parameter("a", "odd", check=check)
     reading = read_reply(tag("odd", "b"), {"odd": odd}, {"odd": "a"})
     assert reading.rejected == "odd: KeyError: 'boom'"
+
+
+FORMATTED = "{q:>3} of {user.name}: {items[0]} {q!r} {{sic}}"
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "reason"),
+    [
+        ("Say {q}", "no placeholder at all", "lost {q}. Keep every placeholder: {q}."),
+        ("{q} {z}", "Only {z}", "lost {q}. Keep every placeholder: {q}, {z}."),
+        ("Say {q}", "{q} {z}", "nothing fills: {z}. Use only {q}, and write braces that are no placeholder twice"),
+        ("Say {q}", 'Say {q} as {"a": 1}', 'nothing fills: {"a": 1}'),
+        ("Say {q}", "Say {q} {}", "nothing fills: {}"),
+        ("Say {q}", "{q} {", "do not pair"),
+        ("Say {q}", "}{q}", "do not pair"),
+        ("Say {q}", "{q} {q.__class__}", "nothing fills: {q.__class__}"),
+        ("Say {q}", "{q} {q[0]}", "nothing fills: {q[0]}"),
+        ("Say {q}", "{q!r}", "does more with a placeholder than the current one: {q!r}. Write"),
+        ("Say {q}", "{q:>1000000000}", "{q:>1000000000}. Write placeholders as they were: {q}."),
+        ("Say {q}", "{q} {q:{q}}", "{q:{q}}"),
+        (FORMATTED, FORMATTED + " {q:>4}", "{q:>4}"),
+        (FORMATTED, FORMATTED + " {user.name.x}", "{user.name.x}"),
+        ("Say {}", "Say {:>1000000000}", "{:>1000000000}"),
+        ("Say {0}", "Say {0.__class__}", "{0.__class__}"),
+    ],
+)
+def test_a_template_keeps_its_placeholders_and_gets_no_power(current: str, new: str, reason: str) -> None:
+    template = Parameter(current, "t")
+    reading = read_reply(tag("t", new), {"t": template}, {"t": current})
+    assert reading.values == {}
+    assert reason in (reading.rejected or "")
+
+
+@pytest.mark.parametrize(
+    ("current", "new"),
+    [
+        ("Say {q}", "{q}! {q} {{sic}} {{}}"),
+        (FORMATTED, "{items[0]} {q!r} {q:>3} {q} {user.name}"),
+        ("Say {}", 'Say {} or {"a": 1} {'),
+        ("Say it.", "Say {it} {"),
+        ('As {"answer": 1}, {q}', "As you like {"),
+        ("a { b", "{c} {"),
+        ("A set {{1, 2}}", "{"),
+    ],
+)
+def test_what_keeps_its_placeholders_and_what_has_none_is_free(current: str, new: str) -> None:
+    template = Parameter(current, "t")
+    assert read_reply(tag("t", new), {"t": template}, {"t": current}) == Reading({"t": new})
+
+
+def test_a_check_of_its_own_takes_the_place_of_the_one_for_placeholders() -> None:
+    def check(text: str) -> None:
+        if "{" not in text:
+            raise ParameterError("No brace.")
+
+    own = Parameter("Say {q}", "t", check=check)
+    assert read_reply(tag("t", "{other}"), {"t": own}, {"t": "Say {q}"}).values == {"t": "{other}"}
+    assert read_reply(tag("t", "none"), {"t": own}, {"t": "Say {q}"}).rejected == "t: No brace."
+
+
+def test_small_questions_keep_placeholders_with_a_format() -> None:
+    for text in ("Say.\n{q:>3}", "Say.\n{q!r} {}", "Say.\n{q[0]}", "Say.\n{user.name}"):
+        assert frame_of(text, replace=True) == ("", text.removeprefix("Say."))

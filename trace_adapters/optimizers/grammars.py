@@ -10,7 +10,7 @@ from typing import Any
 
 from trace_adapters.nodes import Parameter
 
-PLACEHOLDER = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_.]*)\}(?!\})")
+PLACEHOLDER = re.compile(r"(?<!\{)\{[\w.\[\]]*(?:![rsa])?(?::[^{}\n]*)?\}(?!\})")
 
 _JSON = r"""
 json ::= object | array | string | number | "true" | "false" | "null"

@@ -14,6 +14,7 @@ from typing import Any
 from trace_adapters.errors import ParameterError
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import same
+from trace_adapters.optimizers.placeholders import check_placeholders
 
 DEFAULT_TAG = "value"
 _FENCE = re.compile(r"\A[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?[ \t]*\1[ \t]*\Z", re.DOTALL)
@@ -90,12 +91,18 @@ def read_reply(
 def read_value(raw: str, parameter: Parameter, current: Any) -> Any:
     """Turn the text of one tag into a value of the parameter's kind.
 
+    Of a parameter without a check of its own, code must define what it defined, and a text with placeholders must keep
+    them; see `check_placeholders`.
+
     Raises:
         ParameterError: With the reason, if it is none, or the parameter's own check refuses it.
     """
     value = _READERS[parameter.kind](raw, parameter, current)
-    if parameter.check is None and parameter.kind == "code":
-        _check_code(value, current)
+    if parameter.check is None:  # else it knows better
+        if parameter.kind == "code":
+            _check_code(value, current)
+        elif parameter.kind == "text" and isinstance(current, str):
+            check_placeholders(value, current)
     check_value(parameter, value)
     return value
 
