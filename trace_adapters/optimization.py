@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from trace_adapters.confining import check_sandbox, confining
-from trace_adapters.errors import DataError, SettingError, StoreError, StudyNotFound
+from trace_adapters.errors import DataError, MetricError, SettingError, StoreError, StudyExists, StudyNotFound
 from trace_adapters.evaluation import Evaluator, threads
 from trace_adapters.lm import LanguageModel, as_lm
 from trace_adapters.lm.ledger import CallRecord, record_calls
@@ -24,11 +25,12 @@ from trace_adapters.optimizers.optoprime import OptoPrime
 from trace_adapters.optimizers.turns import Turns
 from trace_adapters.progress import Progress
 from trace_adapters.search.budget import Budget, Meter
-from trace_adapters.search.loop import TRAIN, VALIDATION, Search, SearchSettings
+from trace_adapters.search.loop import TRAIN, VALIDATION, Search
 from trace_adapters.search.policy import Greedy
+from trace_adapters.search.settings import SearchSettings, require_whole
 from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
-from trace_adapters.targets import Target, check_values, wrap
+from trace_adapters.targets import ASYNC_METRIC, Target, check_values, wrap
 
 OPTIMIZERS = ("optoprime", "demos")
 
@@ -138,6 +140,7 @@ def optimize(
         raise SettingError(f"search is 'greedy' in this version, got {search!r}.")
     if resume and study is None:
         raise SettingError("resume=True needs the name of the study to go on with: study='...'.")
+    _require_kinds(metric, store, study, executor, objective, listener)
     target = wrap(program)
     train, validation = (
         _examples(trainset, "trainset"),
@@ -145,10 +148,14 @@ def optimize(
     )
     parameters = target.parameters()
     if not parameters:
-        raise SettingError(f"{program!r} has no trainable parameter; declare one, e.g. node(..., trainable=True).")
+        raise SettingError(
+            f"{type(target.program).__name__} has no trainable parameter; declare one, e.g. "
+            "node(..., trainable=True), or freeze less of what there is."
+        )
     check_sandbox(sandbox, parameters.values())
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
-    _require_positive(workers=workers, minibatch_size=minibatch_size, patience=patience)
+    require_whole("workers", workers, 1)
+    require_whole("minibatch_size", minibatch_size, 1)
     optimizers = _optimizers(optimizer, list(parameters.values()), lm, objective)
     settings = SearchSettings(
         len(train),
@@ -169,8 +176,8 @@ def optimize(
         "examples": _digest(target, train, validation),
     }
     opened = store if isinstance(store, Store) else Store.open(store)
-    name = study or _free_name(opened, type(target.program).__name__)
-    with _open_study(opened, name, resume, seed, config, parameters, base) as kept:
+    stem = type(target.program).__name__
+    with _open_study(opened, study, stem, resume, seed, config, parameters, base) as kept:
         tokens, usd = _spent(kept)
         meter = Meter(limits, tokens=tokens, usd=usd)
         shown = Progress(kept.name, meter, enabled=progress)
@@ -179,7 +186,7 @@ def optimize(
         def note(call: CallRecord) -> None:
             kept.record_call(call)
             if not call.cached:
-                meter.spend(call.usage)
+                meter.spend(call.usage if call.status == "ok" else None, call.model)
 
         with (
             shown,
@@ -220,7 +227,8 @@ def _result(target: Target, kept: Study, walk: Search, base: Mapping[str, Any], 
 @contextmanager
 def _open_study(
     store: Store,
-    name: str,
+    name: str | None,
+    stem: str,
     resume: bool,
     seed: int,
     config: Mapping[str, Any],
@@ -231,23 +239,29 @@ def _open_study(
         {"key": p.key, "kind": p.kind, "description": p.description, "constraint": p.constraint}
         for p in parameters.values()
     ]
-    try:
-        kept = (
-            store.load_study(name)
-            if resume
-            else store.create_study(name, seed=seed, config=config, space=space, base=base)
-        )
-    except StudyNotFound:
-        kept = store.create_study(name, seed=seed, config=config, space=space, base=base)
+    create = partial(store.create_study, seed=seed, config=config, space=space, base=base)
+    if name is None:
+        kept = _create_numbered(store, stem, create)
+    else:
+        try:
+            kept = store.load_study(name) if resume else create(name)
+        except StudyNotFound:
+            kept = create(name)
     with kept:
         _require_same_run(kept, seed, config, base)
         kept.lock(f"{socket.gethostname()}:{os.getpid()}")
         yield kept
 
 
-def _free_name(store: Store, stem: str) -> str:
+def _create_numbered(store: Store, stem: str, create: Callable[[str], Study]) -> Study:
+    """Make a study of the first number that is free, whoever else is doing so."""
     taken = {info.name for info in store.studies()}
-    return next(name for number in itertools.count(1) if (name := f"{stem}-{number}") not in taken)
+    number = 1
+    while True:
+        if f"{stem}-{number}" not in taken:
+            with suppress(StudyExists):
+                return create(f"{stem}-{number}")
+        number += 1
 
 
 def _require_same_run(kept: Study, seed: int, config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
@@ -282,7 +296,7 @@ def _optimizers(
 def _optimizer(
     chosen: str | Optimizer, parameters: Sequence[Parameter], lm: LanguageModel | None, objective: str | None
 ) -> Optimizer:
-    if not isinstance(chosen, str):
+    if isinstance(chosen, Optimizer) and not isinstance(chosen, type):
         return chosen
     if chosen == "optoprime":
         if lm is None:
@@ -298,10 +312,14 @@ def _optimizer(
         if not mine:
             raise SettingError("optimizer='demos' needs a parameter of kind 'demos'; this program declares none.")
         return Demonstrations(mine)
-    raise SettingError(f"There is no optimizer {chosen!r}; there are {', '.join(OPTIMIZERS)}.")
+    if isinstance(chosen, str):
+        raise SettingError(f"There is no optimizer {chosen!r}; there are {', '.join(OPTIMIZERS)}.")
+    raise SettingError(f"An optimizer is a name or an object with suggest, observe and tell, got {chosen!r}.")
 
 
 def _examples(examples: Any, name: str) -> list[Any]:
+    if isinstance(examples, str | bytes | Mapping):
+        raise DataError(f"{name} must be a sequence of examples, got a single {type(examples).__name__}.")
     try:
         found = list(examples)
     except TypeError as error:
@@ -321,10 +339,22 @@ def _spent(kept: Study) -> tuple[int, float]:
     return sum(t.tokens_in + t.tokens_out for t in totals), sum(t.cost_usd or 0.0 for t in totals)
 
 
-def _require_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise SettingError(f"{name} must be a whole number of at least 1, got {number!r}.")
+def _require_kinds(metric: Any, store: Any, study: Any, executor: Any, objective: Any, listener: Any) -> None:
+    """Refuse what would be noticed only after something was written."""
+    if not callable(metric):
+        raise SettingError(f"metric must be a function of (example, output), got {metric!r}.")
+    if inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(type(metric).__call__):
+        raise MetricError(ASYNC_METRIC)
+    if not isinstance(store, str | os.PathLike | Store):
+        raise SettingError(f"store must be a URL, a path or a ta.Store, got {store!r}.")
+    if study is not None and not (isinstance(study, str) and study):
+        raise SettingError(f"study must be a name, got {study!r}; leave it out to get one.")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise SettingError(f"executor must have submit(), as those of concurrent.futures, got {executor!r}.")
+    if objective is not None and not isinstance(objective, str):
+        raise SettingError(f"objective must be a text, got {objective!r}.")
+    if listener is not None and not callable(listener):
+        raise SettingError(f"listener must be a function of (kind, facts), got {listener!r}.")
 
 
 def _announce(

@@ -179,7 +179,8 @@ def wrap(program: Any, **options: Any) -> Target:
     kind = f"{type(program).__module__}.{type(program).__qualname__}"
     raise AdapterError(
         f"Cannot find the parameters of a {kind}: it is no ta.Module and no bundle, and no installed adapter is for "
-        f"its framework (installed: {names}). Make it a ta.Module, or pass parameters=[...]."
+        f"its framework (installed: {names}). Make it a ta.Module, or say what it reads: "
+        "ta.optimize(ta.wrap(program, parameters=[...]), ...)."
     )
 
 
@@ -263,7 +264,7 @@ def _own_parameters(program: Any) -> dict[str, Parameter]:
         return program.parameters_dict()
     if isinstance(program, Bundle):
         return keyed(program.parameters())
-    raise AdapterError(f"Pass parameters=[...] with what {program!r} reads, or make it a ta.Module.")
+    raise AdapterError(f"Make {program!r} a ta.Module, or say what it reads: ta.wrap(program, parameters=[...]).")
 
 
 def _accepted_names(program: Any) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, fields
@@ -9,6 +10,8 @@ from typing import Any
 
 from trace_adapters.errors import BudgetExceeded, SettingError
 from trace_adapters.lm.replies import Usage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Meter:
         self.usd = usd
         self._started = time.monotonic()
         self._lock = threading.Lock()
+        self._unpriced: set[str] = set()
 
     @property
     def wall_s(self) -> float:
@@ -83,11 +87,16 @@ class Meter:
         with self._lock:
             self._check()
 
-    def spend(self, usage: Usage | None) -> None:
-        """Count a model call."""
+    def spend(self, usage: Usage | None, model: str = "") -> None:
+        """Count a model call; one of unknown price is warned of once, if dollars are limited."""
         if usage is None:
             return
         with self._lock:
+            if usage.cost_usd is None and self.budget.usd is not None and model not in self._unpriced:
+                self._unpriced.add(model)
+                logger.warning(
+                    "the price of %s is unknown: calls do not count against usd; give price= or tokens=", model
+                )
             self.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             self.usd += usage.cost_usd or 0.0
 

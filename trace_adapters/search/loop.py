@@ -10,35 +10,13 @@ from trace_adapters.errors import BudgetExceeded
 from trace_adapters.optimizers.base import Optimizer, Outcome, Proposal
 from trace_adapters.optimizers.turns import Turns
 from trace_adapters.search.policy import Judge, Judgement, Policy, crashes, mean, total
+from trace_adapters.search.settings import SearchSettings
 from trace_adapters.study.records import ProposalRecord
 from trace_adapters.study.study import Study
 
 TRAIN, VALIDATION = "train", "validation"
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """What one search is to do.
-
-    Attributes:
-        train_size: Number of training examples.
-        validation_size: Number of validation examples.
-        seed: Minibatches, samples and ties are a function of it.
-        proposals: Candidates asked of an optimizer each step; None for each optimizer's own default.
-        max_steps: Steps that brought proposals, at most; None for as many as the budget pays.
-        patience: Stop after this many steps in a row that brought no candidate worth judging.
-        full_score: The score that cannot be improved.
-    """
-
-    train_size: int
-    validation_size: int
-    seed: int
-    proposals: int | None
-    max_steps: int | None
-    patience: int
-    full_score: float
 
 
 @dataclass
@@ -99,7 +77,8 @@ class Search:
         key = self._study.add_candidate(self._base)
         start = Incumbent(self._base, key, self._validate(self._base))
         self.incumbent = start
-        self._record(key, origin="base", score=start.score, accepted=True, parents=(), step=None)
+        error = _first_error(start.validation)
+        self._record(key, origin="base", score=start.score, accepted=True, parents=(), step=None, error=error)
         self._tried[key] = start.score
 
     def _steps(self) -> str:
@@ -256,7 +235,7 @@ class Search:
                     "crashes": crashes(child),
                     "crashes_parent": crashes(before[number]),
                 },
-                error=next((j.error for j in child if j.error), None),
+                error=_first_error(child),
             )
             told = score if score is not None else mean(child)
             verdict = _verdict(child, score, number == winner)
@@ -293,6 +272,10 @@ class Search:
 
 def _values(proposal: Proposal) -> dict[str, Any]:
     return dict(proposal.candidate or {})
+
+
+def _first_error(judgements: Sequence[Judgement]) -> str | None:
+    return next((judgement.error for judgement in judgements if judgement.error), None)
 
 
 def _wanted_traces(optimizer: Optimizer) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import select, update
 
@@ -321,6 +321,12 @@ class Study:
         """Release the lease, if there is one."""
         if self._lease is not None:
             self._lease.release()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the study {self.name!r} is open in a database and cannot be pickled, nor what holds it; of a result keep "
+            "result.program or result.best, and open the study again by ta.Store.open(...).load_study(name)"
+        )
 
     def __enter__(self) -> Study:
         return self
