@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -81,7 +85,8 @@ class PythonTarget:
     """A `Module`, a `Bundle`, or a function that reads the given parameters.
 
     An example is a mapping with the program's keyword arguments (keys that it does not take are left out, for
-    the metric to use), or a pair (argument, expected value). The metric is called as `metric(example, output)`.
+    the metric to use), or a pair (argument, expected value). An async program is awaited, each run in an event loop
+    of its own. The metric is called as `metric(example, output)`.
     """
 
     def __init__(self, program: Callable[..., Any], parameters: Any = None) -> None:
@@ -118,11 +123,13 @@ class PythonTarget:
         with using(self._overrides(candidate)):
             try:
                 result = self.program(*args, **kwargs)
+                if inspect.iscoroutine(result):
+                    result = _await(result)
             except ExecutionError as error:
                 if error.node is None:
                     return _failed_run(error)
                 return Run(None, error.node, error.node.data)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 return _failed_run(error)
         if isinstance(result, FailedCall):
             return Run(None, result, result.data)
@@ -255,7 +262,7 @@ def _is_target(program: Any) -> bool:
     return all(callable(getattr(program, name, None)) for name in ("with_values", "run", "judge", "example_id"))
 
 
-def _failed_run(error: Exception) -> Run:
+def _failed_run(error: BaseException) -> Run:
     return Run(None, FailedCall(error, None, "", Operation("program"), place=error_place(error)), error)
 
 
@@ -277,10 +284,23 @@ def _accepted_names(program: Any) -> frozenset[str]:
 
 
 def _bind_values(program: Callable[..., Any], overrides: Mapping[Any, Any]) -> Callable[..., Any]:
+    @functools.wraps(program, updated=())
     def optimized(*args: Any, **kwargs: Any) -> Any:
         with using(overrides):
             return program(*args, **kwargs)
 
-    optimized.__name__ = getattr(program, "__name__", "program")
-    optimized.__doc__ = getattr(program, "__doc__", None)
-    return optimized
+    @functools.wraps(program, updated=())
+    async def optimized_async(*args: Any, **kwargs: Any) -> Any:
+        with using(overrides):
+            return await program(*args, **kwargs)
+
+    return optimized_async if inspect.iscoroutinefunction(program) else optimized
+
+
+def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+        return pool.submit(copy_context().run, asyncio.run, coroutine).result()

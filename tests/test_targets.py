@@ -1,0 +1,100 @@
+"""How plain programs are run: also those that are async, or that end the process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trace_adapters as ta
+from trace_adapters.targets import Run
+
+
+class Doubler(ta.Module):
+    def __init__(self) -> None:
+        self.factor = ta.node(3, name="factor", trainable=True)
+
+    @ta.bundle()
+    async def multiply(self, factor: int, q: int) -> int:
+        """Multiply them."""
+        await asyncio.sleep(0)
+        return factor * q
+
+    async def forward(self, q: int) -> Any:
+        if q < 0:
+            raise ValueError(f"got {q}")
+        return await self.multiply(self.factor, q)
+
+
+def right(example: Any, output: Any) -> float:
+    return float(output == 2 * example["q"])
+
+
+def test_an_async_program_is_awaited() -> None:
+    run = ta.wrap(Doubler()).run({"factor": 2}, {"q": 4})
+    assert (run.output, run.error) == (8, None)
+    assert ta.propagate(run.node, 1.0).candidate == {"factor": 2}
+
+
+def test_an_async_program_that_fails_is_a_failed_run() -> None:
+    run = ta.wrap(Doubler()).run({}, {"q": -1})
+    assert isinstance(run.error, ValueError)
+
+
+async def test_an_async_program_runs_where_a_loop_runs_already() -> None:
+    assert ta.wrap(Doubler()).run({"factor": 2}, {"q": 4}).output == 8
+
+
+async def test_an_async_program_is_optimized(tmp_path: Path) -> None:
+    """As in a notebook: a loop is running in the thread that calls."""
+    result = ta.optimize(
+        Doubler(),
+        [{"q": 1}, {"q": 2}],
+        right,
+        lm=ta.ScriptedLM(lambda messages: '<value name="factor">\n2\n</value>'),
+        store=tmp_path / "t.db",
+        workers=2,
+        progress=False,
+    )
+    assert (result.base_score, result.best.score) == (0.0, 1.0)
+    assert (await result.program(3)).data == 6
+
+
+async def test_an_async_function_keeps_its_values_until_it_ends() -> None:
+    factor = ta.node(3, name="factor", trainable=True)
+
+    async def double(q: int) -> Any:
+        await asyncio.sleep(0)
+        return factor * q
+
+    target = ta.wrap(double, parameters=[factor])
+    assert target.run({"factor": 2}, {"q": 4}).output == 8
+    assert (await target.with_values({"factor": 2})(q=4)).data == 8
+
+
+def leave(q: int) -> None:
+    sys.exit(f"bad input {q}")
+
+
+def test_a_program_that_ends_the_process_has_failed(tmp_path: Path) -> None:
+    n = ta.node(1, name="n", trainable=True)
+    target = ta.wrap(leave, parameters=[n])
+    run = target.run({}, {"q": 4})
+    assert isinstance(run.error, SystemExit)
+    assert "SystemExit: bad input 4" in target.judge(right, {"q": 4}, run).text
+    result = ta.optimize(
+        target, [{"q": 1}], right, lm=ta.ScriptedLM(lambda messages: ""), store=tmp_path / "t.db", max_steps=1
+    )
+    assert [trial.error for trial in result.study.trials()] == ["SystemExit: bad input 1"]
+
+
+def test_ctrl_c_in_a_program_passes() -> None:
+    def interrupted(q: int) -> Run:
+        raise KeyboardInterrupt
+
+    target = ta.wrap(interrupted, parameters=[ta.node(1, name="n", trainable=True)])
+    with pytest.raises(KeyboardInterrupt):
+        target.run({}, {"q": 4})
