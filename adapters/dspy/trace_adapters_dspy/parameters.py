@@ -18,6 +18,7 @@ from trace_adapters_dspy.shims import DspyParameter
 
 _FIELD = re.compile(r"\w*([.\[].*)?", re.DOTALL)  # what str.format takes for a field's name
 _MEANT_AS_FIELD = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\}\})")
+Part = tuple[str, str, str | None]  # of a template: a field's name, its format, its conversion
 
 
 class Text(DspyParameter):  # type: ignore[misc]
@@ -26,7 +27,9 @@ class Text(DspyParameter):  # type: ignore[misc]
     Use it as a string: `str(text)`, an f-string, `text.format(question=...)`, `==`. It is saved with the program.
 
     Args:
-        value: The text to start from. Fields in braces (`{question}`) must stay in every new value.
+        value: The text to start from. Fields in braces (`{question}`) must stay in every new value. Conversions and
+            formats (`{question!r}`, `{question:>9}`), attributes and indexes are allowed in a new one only as they
+            stand here.
         description: What the text is for, shown to optimizers.
         fields: The fields that must stay, instead of those found in `value`; () for a text whose braces are not
             fields, e.g. JSON.
@@ -41,6 +44,7 @@ class Text(DspyParameter):  # type: ignore[misc]
         self.description = description
         self.initial = value
         self.fields = _own_fields(value) if fields is None else tuple(fields)
+        self._free = fields is not None and not self.fields
         self.stage = uuid.uuid4().hex
         self._value = value
         self.check(value)
@@ -61,14 +65,28 @@ class Text(DspyParameter):  # type: ignore[misc]
             raise ParameterError(f"Expected a text, got {text!r}.")
         if self.initial.strip() and not text.strip():
             raise ParameterError("The text is empty.")
-        if not self.fields:
+        if self._free:
             return
+        known = _parts_of(self.initial)
         try:
-            found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+            parts = _read_parts(text)
         except ValueError as error:
+            if not self.fields:
+                return
             raise ParameterError(
                 f"The template cannot be read: {error}. Write braces that are no field twice: {{{{ and }}}}."
             ) from error
+        if self.fields:
+            self._check_names({name for name, _, _ in parts})
+        strong = [part for part in parts if part not in known and _does_more(part, self.fields)]
+        if strong and (self.fields or known):
+            shown = ", ".join(_written(part) for part in strong)
+            raise ParameterError(
+                f"The template does more with a field than its first value: {shown}. Write only the field's name in "
+                "braces."
+            )
+
+    def _check_names(self, found: set[str]) -> None:
         missing = [name for name in self.fields if name not in found]
         if missing:
             raise ParameterError(f"The template lost {_braced(missing)}; keep every field: {_braced(self.fields)}.")
@@ -270,6 +288,12 @@ class Function(DspyParameter):  # type: ignore[misc]
         return f"Function({self.__name__}{self.__signature__}{learned})"
 
 
+def _read_parts(text: str) -> list[Part]:
+    """The fields of a template, in order; `ValueError` if its braces do not pair."""
+    found = string.Formatter().parse(text)
+    return [(name, form or "", conversion) for _, name, form, conversion in found if name is not None]
+
+
 def _own_fields(text: str) -> tuple[str, ...]:
     """The fields of a template; none if the braces in it are something else.
 
@@ -277,11 +301,11 @@ def _own_fields(text: str) -> tuple[str, ...]:
         ParameterError: If it has both, so that it could not be filled.
     """
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        names = [name for name, _, _ in _read_parts(text)]
     except ValueError:
         names = [" "]
     if all(_FIELD.fullmatch(name) for name in names):
-        return tuple(dict.fromkeys(names)) if all(name.isidentifier() for name in names) else ()
+        return tuple(dict.fromkeys(names)) if all(name[:1].isidentifier() for name in names) else ()
     meant = dict.fromkeys(_MEANT_AS_FIELD.findall(text))
     if meant:
         raise ParameterError(
@@ -289,6 +313,26 @@ def _own_fields(text: str) -> tuple[str, ...]:
             "twice: {{ and }}; or give fields=() if the text is never filled by .format()."
         )
     return ()
+
+
+def _parts_of(text: str) -> list[Part]:
+    """The fields of a template; none if the braces in it are something else."""
+    try:
+        parts = _read_parts(text)
+    except ValueError:
+        return []
+    return parts if all(_FIELD.fullmatch(name) for name, _, _ in parts) else []
+
+
+def _does_more(part: Part, fields: Sequence[str]) -> bool:
+    name, form, conversion = part
+    inside = name not in fields and ("." in name or "[" in name)
+    return bool(_FIELD.fullmatch(name)) and bool(inside or form or conversion)
+
+
+def _written(part: Part) -> str:
+    name, form, conversion = part
+    return "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
 
 
 def _braced(names: Sequence[str]) -> str:

@@ -73,6 +73,44 @@ class TestText:
             text.value = "Say {what"
         assert text.value == "{what}! {{sic}}"
 
+    @pytest.mark.parametrize(
+        "value",
+        ["{what.__class__} {what}", "{what[0]} {what}", "{what!r}", "{what:>1000000000}", "{what} {what:{what}}"],
+    )
+    def test_a_new_value_does_no_more_with_a_field(self, value: str) -> None:
+        text = tad.Text("Say {what}.")
+        with pytest.raises(ta.ParameterError, match=r"\{what[\[.!:]"):
+            text.value = value
+        declared = tad.Text("Say {what}.", fields=["what"])
+        with pytest.raises(ta.ParameterError, match=r"\{what[\[.!:]"):
+            declared.value = value
+
+    def test_what_the_first_value_does_with_a_field_stays_allowed(self) -> None:
+        text = tad.Text("Say {what:>3} {what!r} {user.name}.")
+        text.value = "{user.name}: {what!r} or {what:>3} or {what}"
+        with pytest.raises(ta.ParameterError, match=r"\{what:>4\}"):
+            text.value = "{user.name}: {what:>4}"
+        with pytest.raises(ta.ParameterError, match=r"lost \{user.name\}"):
+            text.value = "{what}"
+
+    def test_fields_without_names_get_no_power(self) -> None:
+        text = tad.Text("Say {} and {0!r}.")
+        text.value = 'Say {} and {"a": 1} {0!r}.'
+        for value in ("Say {:>1000000000}", "{0.__class__}"):
+            with pytest.raises(ta.ParameterError, match="does more"):
+                text.value = value
+        json = tad.Text("{a:1} {b}", fields=())
+        json.value = "{a:9} {b!r} {"
+        assert str(json) == "{a:9} {b!r} {"
+
+    def test_a_reply_is_refused_with_one_reason(self) -> None:
+        program = Program()
+        (template,) = [p for p in tad.parameters(program).values() if p.kind == "text"]
+        lm = ta.ScriptedLM([f'<value name="{template.key}">Say it.</value>'])
+        (proposal,) = ta.OptoPrime([template], lm=lm).suggest([ta.propagate(template + "!", 0.0)])
+        assert (proposal.rejected or "").count("{what}") == 2
+        assert "template lost {what}; keep every field: {what}." in (proposal.rejected or "")
+
     @pytest.mark.parametrize("value", ['Answer as JSON: {"answer": 1}', "a { b", "Answer briefly."])
     def test_braces_that_are_no_fields_are_free_text(self, value: str) -> None:
         text = tad.Text(value)
