@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 
@@ -222,3 +223,15 @@ def test_a_wrong_call_is_a_recorded_failure():
     with pytest.raises(ExecutionError) as caught:
         extract("a", "b")
     assert isinstance(caught.value.node.data, TypeError)
+
+
+def test_a_node_of_around_that_a_library_cannot_take_is_told_of():
+    """Inside a bundle, closed-over nodes are nodes."""
+    word = ta.node("a", name="word", trainable=True)
+
+    @ta.bundle
+    def as_json():
+        return json.dumps([word])
+
+    with pytest.raises(ExecutionError, match=r"not JSON serializable.*or pass node\.data"):
+        as_json()

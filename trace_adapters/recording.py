@@ -16,7 +16,7 @@ from trace_adapters import saving
 from trace_adapters.arguments import ATOMS, Binder, gather, holds_nodes, own, snapshot, take, unique
 from trace_adapters.code import error_place
 from trace_adapters.context import READS, TRACING, Surroundings
-from trace_adapters.errors import CodeError, ExecutionError, SettingError
+from trace_adapters.errors import CodeError, ExecutionError, SettingError, explain_nodes
 from trace_adapters.history import NestedCall
 from trace_adapters.learned import LearnedFunction, failing_line, find_named, name_of
 from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter, keyed
@@ -253,6 +253,7 @@ class Bundle:
         return unique([*names, *(node.name for node in extra)]), (*sources, *extra)
 
     def _failed(self, error: Exception, names: Names, sources: Sources, reads: Reads) -> ExecutionError:
+        explain_nodes(error)
         place, text = self._failing_place(error, names, sources)
         if isinstance(error, ExecutionError) and error.node is not None:
             names, sources = (*names, "raised"), (*sources, error.node)
