@@ -75,6 +75,11 @@ class Study:
         return self._facts.name
 
     @property
+    def address(self) -> str:
+        """The URL of its store."""
+        return self._database.where
+
+    @property
     def base_key(self) -> str:
         """The key of the candidate the search started from."""
         return self._facts.base_key

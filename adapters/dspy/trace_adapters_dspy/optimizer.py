@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import trace_adapters as ta
 from trace_adapters.extend import count_tokens
 from trace_adapters_dspy import attach
 from trace_adapters_dspy.models import optimizer_model
-from trace_adapters_dspy.target import DspyTarget, read_inputs
+from trace_adapters_dspy.target import DspyTarget, listed, read_inputs
 
 _STORE = "sqlite:///study.db"
 
@@ -107,9 +107,9 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         *,
         lm: Any = None,
         optimizer: Any = "optoprime",
-        train: Sequence[str] = attach.TRAIN,
-        include: Sequence[str] = ("*",),
-        freeze: Sequence[str] = (),
+        train: str | Sequence[str] = attach.TRAIN,
+        include: str | Sequence[str] = ("*",),
+        freeze: str | Sequence[str] = (),
         max_metric_calls: int | None = None,
         budget: ta.Budget | None = None,
         minibatch_size: int = 4,
@@ -130,12 +130,14 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
             raise ta.SettingError("Give max_metric_calls or budget, not both; Budget(metric_calls=...) is the same.")
         if resume and study is None:
             raise ta.SettingError("resume=True needs the name of the study: study='...'.")
+        if num_threads is not None and not (isinstance(num_threads, int) and num_threads >= 1):
+            raise ta.SettingError(f"num_threads must be a whole number of at least 1, got {num_threads!r}.")
         self.metric = metric
         self.lm = lm
         self.optimizer = optimizer
-        self.train = tuple(train)
-        self.include = tuple(include)
-        self.freeze = tuple(freeze)
+        self.train = listed(train)
+        self.include = listed(include)
+        self.freeze = listed(freeze)
         self.budget = ta.Budget(metric_calls=max_metric_calls) if max_metric_calls is not None else budget
         self.minibatch_size = minibatch_size
         self.max_steps = max_steps
@@ -171,44 +173,40 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         """
         if teacher is not None:
             raise ta.SettingError("TraceOptimizer takes no teacher: the student learns from its own runs.")
-        for example in (*trainset, *(valset or ())):
-            read_inputs(example)
+        train = _examples(trainset, "trainset")
+        validation = None if valset is None else _examples(valset, "valset")
         target = self._target(student)
         _require_models(student)
-        store = self.store if isinstance(self.store, ta.Store) else ta.Store.open(self.store)
-        try:
-            result = ta.optimize(
-                target,
-                list(trainset),
-                self.metric,
-                valset=None if valset is None else list(valset),
-                optimizer=self.optimizer,
-                lm=optimizer_model(dspy.settings.lm if self.lm is None else self.lm),
-                store=store,
-                study=self.study or _free_name(store, type(student).__name__),
-                resume=self.resume,
-                sandbox=self.sandbox,
-                budget=self.budget,
-                seed=self.seed,
-                workers=self.num_threads or int(dspy.settings.get("num_threads") or 1),
-                minibatch_size=self.minibatch_size,
-                max_steps=self.max_steps,
-                objective=self.objective,
-                progress=self.progress,
-            )
-            return _with_results(target, result, store)
-        finally:
-            if store is not self.store:
-                store.close()
+        result = ta.optimize(
+            target,
+            train,
+            self.metric,
+            valset=validation,
+            optimizer=self.optimizer,
+            lm=optimizer_model(dspy.settings.lm if self.lm is None else self.lm),
+            store=self.store,
+            study=self.study,
+            resume=self.resume,
+            sandbox=self.sandbox,
+            budget=self.budget,
+            seed=self.seed,
+            workers=self.num_threads or int(dspy.settings.get("num_threads") or 1),
+            minibatch_size=self.minibatch_size,
+            max_steps=self.max_steps,
+            objective=self.objective,
+            progress=self.progress,
+        )
+        return _with_results(target, result)
 
     def estimate(self, student: Any, trainset: Sequence[Any], valset: Sequence[Any] | None = None) -> Estimate:
         """What `compile` with these arguments may cost at most; asks no model and runs nothing."""
         target = self._target(student)
-        chosen = list(trainset if valset is None else valset)
+        train = _examples(trainset, "trainset")
+        chosen = train if valset is None else _examples(valset, "valset")
         runs = self.budget.metric_calls if self.budget is not None else max(200, 50 * len(chosen))
         if runs is None:
             raise ta.SettingError("Only a budget with metric_calls can be estimated.")
-        texts = [target.example_text(example) for example in (*trainset, *chosen)]
+        texts = [target.example_text(example) for example in (*train, *chosen)]
         mean = sum(map(count_tokens, texts)) / max(1, len(texts))
         predictors = [predictor for _, predictor in student.named_predictors()]
         prompts = sum(count_tokens(_prompt_text(predictor)) + mean for predictor in predictors)
@@ -223,10 +221,25 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
         wants_demos = isinstance(chosen, Sequence) and "demos" in chosen and "demos" not in self.train
         train = (*self.train, "demos") if wants_demos else self.train
-        return DspyTarget(student, train, self.include, self.freeze)
+        target = DspyTarget(student, train, self.include, self.freeze)
+        if not target.parameters():
+            raise ta.SettingError(
+                f"{type(student).__name__} has nothing left to train with train={train!r}, include={self.include!r}, "
+                f"freeze={self.freeze!r}; freeze less, or train more."
+            )
+        return target
 
 
-def _with_results(target: DspyTarget, result: Any, store: Any) -> Any:
+def _examples(examples: Any, name: str) -> list[Any]:
+    if not isinstance(examples, Iterable):
+        raise ta.DataError(f"{name} must be a sequence of dspy.Examples, got {examples!r}.")
+    found = list(examples)
+    for example in found:
+        read_inputs(example)
+    return found
+
+
+def _with_results(target: DspyTarget, result: Any) -> Any:
     study = result.study
     measured = [trial for trial in study.trials() if trial.score is not None and trial.state == "done"]
     candidates = [study.candidate(trial.candidate_key) for trial in measured]
@@ -245,7 +258,7 @@ def _with_results(target: DspyTarget, result: Any, store: Any) -> Any:
         result.base_score,
         result.metric_calls,
         result.stopped,
-        store.address,
+        study.address,
         study.name,
     )
     return program
@@ -259,14 +272,6 @@ def _require_models(student: Any) -> None:
         raise ta.ModelUnavailable(
             f"The predictors {', '.join(without)} have no language model; dspy.configure(lm=dspy.LM(...)) first."
         )
-
-
-def _free_name(store: Any, stem: str) -> str:
-    taken = {info.name for info in store.studies()}
-    number = 1
-    while f"{stem}-{number}" in taken:
-        number += 1
-    return f"{stem}-{number}"
 
 
 def _prompt_text(predictor: Any) -> str:

@@ -55,9 +55,9 @@ class DspyTarget:
 
     Args:
         program: Never changed; copies of it run.
-        train: See `attach.parameters`.
-        include: See `attach.parameters`.
-        freeze: See `attach.parameters`.
+        train: See `attach.parameters`; one kind may stand alone.
+        include: See `attach.parameters`; one glob may stand alone.
+        freeze: See `attach.parameters`; one glob may stand alone.
 
     Raises:
         AdapterError: If `program` is no `dspy.Module`.
@@ -67,12 +67,12 @@ class DspyTarget:
     def __init__(
         self,
         program: Any,
-        train: Sequence[str] = attach.TRAIN,
-        include: Sequence[str] = ("*",),
-        freeze: Sequence[str] = (),
+        train: str | Sequence[str] = attach.TRAIN,
+        include: str | Sequence[str] = ("*",),
+        freeze: str | Sequence[str] = (),
     ) -> None:
         self.program = program
-        self._parameters = attach.parameters(program, train, include, freeze)
+        self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
         self._overrides = shims.context_overrides()
         self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
         self._warned = False
@@ -105,12 +105,12 @@ class DspyTarget:
             key: Value(candidate.get(key, parameter.data), parameter) for key, parameter in self._parameters.items()
         }
         recorder = Recorder(program, paths, read)
-        error: Exception | None = None
+        error: BaseException | None = None
         output: Any = None
         with recording(recorder, self._overrides):
             try:
                 output = call_program(program, inputs)
-            except Exception as raised:
+            except (Exception, SystemExit) as raised:
                 error = raised
         if recorder.interruption is not None:
             raise recorder.interruption
@@ -195,6 +195,11 @@ class DspyTarget:
 def wrap(program: Any, **options: Any) -> DspyTarget:
     """The target of a DSPy program; the entry point that `ta.wrap` finds."""
     return DspyTarget(program, **options)
+
+
+def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Texts as they are; one that stands alone as the only one."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def read_inputs(example: Any) -> dict[str, Any]:

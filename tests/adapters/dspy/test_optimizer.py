@@ -211,3 +211,52 @@ def test_dspys_own_model_can_be_the_optimizers(tmp_path: Path, lm: Any, scripted
     with ta.Store.open(best.detailed_results.store) as store:
         totals = {total.role: total for total in store.load_study(best.detailed_results.study).totals()}
     assert totals["optimizer"].tokens_in == 10 * len(proposer.script.prompts)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seed": "1"}, ta.SettingError, "seed"),
+        ({"max_steps": -1}, ta.SettingError, "max_steps"),
+        ({"minibatch_size": 0}, ta.SettingError, "minibatch_size"),
+        ({"num_threads": -1}, ta.SettingError, "num_threads"),
+        ({"num_threads": "two"}, ta.SettingError, "num_threads"),
+        ({"objective": 5}, ta.SettingError, "objective"),
+        ({"store": 5}, ta.SettingError, "store"),
+        ({"study": 5}, ta.SettingError, "study"),
+        ({"freeze": ["*"]}, ta.SettingError, "QA.*freeze"),
+    ],
+)
+def test_wrong_kinds_are_told_before_anything_is_written(
+    tmp_path: Path, lm: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    def learn(**settings: Any) -> None:
+        made = tad.TraceOptimizer(metric, lm=ta.ScriptedLM(fix), progress=False, **settings)
+        made.compile(QA(), trainset=examples(0, 2))
+
+    with pytest.raises(error, match=message):
+        learn(**{"store": f"sqlite:///{tmp_path / 'study.db'}", **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("trainset", [None, 5, "abc"])
+def test_a_training_set_that_is_none(tmp_path: Path, lm: Any, trainset: Any) -> None:
+    with pytest.raises(ta.DataError):
+        optimizer(tmp_path).compile(QA(), trainset=trainset)
+    with pytest.raises(ta.DataError):
+        optimizer(tmp_path).estimate(QA(), trainset=trainset)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_studies_are_numbered_by_the_class_of_the_student(tmp_path: Path, lm: Any) -> None:
+    names = [
+        optimizer(tmp_path, max_steps=0).compile(QA(), trainset=examples(0, 1)).detailed_results.study for _ in range(2)
+    ]
+    assert names == ["QA-1", "QA-2"]
+
+
+def test_one_kind_and_one_glob_may_stand_alone(tmp_path: Path, lm: Any) -> None:
+    assert optimizer(tmp_path, train="code").estimate(QA(), examples(0, 1)).keys == ["extract"]
+    assert optimizer(tmp_path, include="extr*", optimizer="optoprime").estimate(QA(), examples(0, 1)).keys == [
+        "extract"
+    ]

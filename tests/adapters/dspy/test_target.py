@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import dspy
@@ -245,3 +247,43 @@ def test_values_that_are_not_trainable_are_refused(lm: Any) -> None:
     target = tad.DspyTarget(QA(), freeze=["extract"])
     with pytest.raises(ta.ParameterError, match="extract"):
         target.with_values({"extract": GOOD})
+
+
+class Leaving(QA):
+    def forward(self, question: str) -> Any:
+        raise SystemExit(f"cannot answer {question}")
+
+
+class Interrupted(QA):
+    def forward(self, question: str) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_a_program_that_ends_the_process_has_failed(lm: Any) -> None:
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(Leaving())
+        run = target.run({}, EXAMPLE)
+        assert isinstance(run.error, SystemExit)
+        assert run.output is None
+        assert "cannot answer 6 * 7?" in target.judge(score, EXAMPLE, run).text
+        with pytest.raises(KeyboardInterrupt):
+            tad.DspyTarget(Interrupted()).run({}, EXAMPLE)
+
+
+@pytest.mark.parametrize("score_of", [Decimal("0.5"), Fraction(1, 2), dspy.Prediction(score=Fraction(1, 2))])
+def test_every_kind_of_number_is_a_score(target: Any, score_of: Any) -> None:
+    run = target.run({"extract": GOOD}, EXAMPLE)
+    assert target.judge(lambda example, prediction: score_of, EXAMPLE, run).score == 0.5
+
+
+@pytest.mark.parametrize("score_of", [float("nan"), dspy.Prediction(score=float("inf")), 10**400])
+def test_a_score_that_cannot_be_averaged_is_refused(target: Any, score_of: Any) -> None:
+    run = target.run({"extract": GOOD}, EXAMPLE)
+    with pytest.raises(ta.MetricError, match="got"):
+        target.judge(lambda example, prediction: score_of, EXAMPLE, run)
+
+
+def test_one_kind_and_one_glob_may_stand_alone() -> None:
+    assert list(tad.DspyTarget(QA(), train="code").parameters()) == ["extract"]
+    assert list(tad.DspyTarget(QA(), include="extr*").parameters()) == ["extract"]
+    assert "extract" not in tad.DspyTarget(QA(), freeze="extract").parameters()
