@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import trace_adapters as ta
 from trace_adapters.bundles import bundle
 from trace_adapters.errors import ExecutionError, SettingError
 from trace_adapters.lm import MemoryCache, Reply, ScriptedLM, Usage, count_tokens
@@ -215,6 +216,7 @@ def test_the_whole_prompt_keeps_to_the_budget(limit: int, count: Parameter) -> N
     assert bool(past) == (limit > 2_000)
 
 
+@pytest.mark.filterwarnings("ignore:The proposal of optoprime was not used")
 def test_step_follows_the_article(template: Parameter, count: Parameter) -> None:
     lm = ScriptedLM([reply(count=3), reply(count="x"), reply(template="b")])
     optimizer = OptoPrime([template, count], lm=lm)
@@ -474,3 +476,60 @@ def test_code_with_a_surrogate_is_read_or_rejected() -> None:
     lm = ScriptedLM(['<value name="f">\ndef f(x):\n    return "\ud800"\n</value>'])
     (proposal,) = OptoPrime([bare], lm=lm).suggest([propagate(answer(bare, 2), Feedback(0.0))])
     assert proposal.candidate == {"f": 'def f(x):\n    return "\ufffd"\n'}
+
+
+def test_a_step_says_why_it_changed_nothing(template: Parameter) -> None:
+    optimizer = OptoPrime([template], lm=ScriptedLM(["I cannot.", reply(template="b")]))
+    assert optimizer.last_rejection is None
+    optimizer.backward(answer(template, 2), "Too short.")
+    with pytest.warns(UserWarning, match=r"optoprime.*no <value name=") as caught:
+        assert optimizer.step() == {}
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "no <value name=" in (optimizer.last_rejection or "")
+    assert optimizer.step() == {"template": "b"}
+    assert optimizer.last_rejection is None
+
+
+@pytest.mark.parametrize("kind", [OptoPrime, Demonstrations])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Parameter("a", "template"), r"list of parameters.*write \[parameter\]"),
+        (Parameter([1], "items"), r"write \[parameter\]"),
+        (node("a"), "list of parameters"),
+        (None, "list of parameters.*got None"),
+        (3, "list of parameters.*got 3"),
+        ("template", "list of parameters.*got 'template'"),
+        ({"template": Parameter("a", "template")}, r"\.values\(\)"),
+        (ta.Module(), r"\.parameters\(\)"),
+    ],
+)
+def test_what_is_no_list_of_parameters_is_refused(kind: Any, given: Any, message: str) -> None:
+    options = {"lm": ScriptedLM([])} if kind is OptoPrime else {}
+    with pytest.raises(SettingError, match=message):
+        kind(given, **options)
+
+
+def test_what_is_no_feedback_is_refused_and_leaves_nothing(template: Parameter) -> None:
+    optimizer = OptoPrime([template], lm=ScriptedLM([]))
+    output = answer(template, 2)
+    for given in (None, [None], object(), ["fine", None]):
+        outputs = [output, output] if given == ["fine", None] else output
+        with pytest.raises(TypeError, match=r"^Feedback is a score, a text"):
+            optimizer.backward(outputs, given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes the node to judge, got None"):
+        optimizer.backward(None, "fine")  # type: ignore[arg-type]
+    assert template.feedback == []
+
+
+def test_feedback_may_be_anything_that_is_read_as_one(template: Parameter) -> None:
+    optimizer = OptoPrime([template], lm=ScriptedLM([]))
+    output = answer(template, 2)
+    for given in ((0.5, "half"), {"score": 0.5, "feedback": "half"}, [(0.5, "half")], Feedback(0.5, "half")):
+        optimizer.zero_feedback()
+        optimizer.backward(output, given)  # type: ignore[arg-type]
+        assert [graph.feedback for graph in template.feedback] == [Feedback(0.5, "half")]
+    optimizer.zero_feedback()
+    optimizer.backward([output, output], ("good", "bad"))
+    assert [graph.feedback.text for graph in template.feedback] == ["good", "bad"]

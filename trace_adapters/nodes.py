@@ -52,7 +52,7 @@ class Parameter(Node):
         value: The value to start from.
         key: Stable across processes; also the name in traces.
         description: What the value is for, shown to optimizers.
-        constraint: What new values must satisfy, in words, shown to optimizers.
+        constraint: What new values must satisfy, in words: told to the model, not enforced; `check` enforces.
         kind: One of `KINDS`; guessed from the value if None.
         choices: The allowed values of a parameter of kind "choice".
         check: Called with a proposed value; raises `ParameterError` with the reason to reject it.
@@ -174,7 +174,7 @@ def node(
             an unnamed parameter the path at which it finds it.
         trainable: Whether optimizers may change it; then a `Parameter` is returned.
         description: What the value is for.
-        constraint: What new values must satisfy, in words.
+        constraint: What new values must satisfy, in words: told to the model, not enforced.
         kind: See `Parameter`.
         choices: See `Parameter`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -98,14 +99,17 @@ class Verbs:
     Args:
         parameters: The parameters to train; those that are not trainable are left out.
 
+    Attributes:
+        last_rejection: Why the last `step` changed nothing; None if it did, or there was none.
+
     Raises:
-        SettingError: If none is trainable.
+        SettingError: If none is trainable, or this is no list of parameters.
     """
 
     name = ""
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
-        known = keyed(parameters)
+        known = keyed(listed(parameters))
         self._by_key = {key: parameter for key, parameter in known.items() if parameter.trainable}
         if not self._by_key:
             raise SettingError(
@@ -113,6 +117,7 @@ class Verbs:
                 "Make one with node(value, trainable=True) or bundle(trainable=True)."
             )
         self._steps = 0
+        self.last_rejection: str | None = None
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -151,22 +156,30 @@ class Verbs:
     ) -> None:
         """Bring feedback on one output, or one feedback for each of several, to the parameters.
 
+        Args:
+            output: The judged node, or several.
+            feedback: Anything that `Feedback.of` reads, for all outputs, or a list with one for each.
+
         Raises:
             SettingError: If there are not as many feedbacks as outputs.
+            TypeError: If an output is no node, or a feedback none; nothing is brought then.
         """
-        outputs = [output] if isinstance(output, Node) else list(output)
-        single = isinstance(feedback, (str, int, float, Feedback))
-        feedbacks: list[Any] = [feedback] * len(outputs) if single else list(feedback)  # type: ignore[arg-type]
+        single_output = isinstance(output, Node) or not isinstance(output, Iterable)
+        outputs: list[Any] = [output] if single_output else list(output)
+        several = isinstance(feedback, Iterable) and not _is_one_feedback(feedback, pair=single_output)
+        said: list[Any] = list(feedback) if several else [feedback] * len(outputs)  # type: ignore[arg-type]
+        feedbacks = [Feedback.of(one) for one in said]
         if len(feedbacks) != len(outputs):
             raise SettingError(f"Expected one feedback for each of {len(outputs)} outputs, got {len(feedbacks)}.")
-        for node, said in zip(outputs, feedbacks, strict=True):
-            backward(node, said)
+        for node, one in zip(outputs, feedbacks, strict=True):
+            backward(node, one)
 
     def step(self) -> dict[str, Any]:
         """Make one proposal from the feedback received and apply it to the parameters.
 
         Returns:
-            Parameter key -> new value of what changed; empty if the proposal was rejected (the next prompt shows why).
+            Parameter key -> new value of what changed; empty if the proposal was rejected. Then `last_rejection` and a
+            warning say why, and the next prompt shows it.
 
         Raises:
             SettingError: If there has been no `backward` since `zero_feedback`; no model is asked then.
@@ -179,12 +192,18 @@ class Verbs:
             )
         self.observe(traces)
         self._steps += 1
+        self.last_rejection = None
         proposals = self.suggest(traces, n=1, base=own_values(self.parameters), seed=self._steps)
         for proposal in proposals:
             if proposal.candidate is None:
                 self.tell(Outcome.of_rejected(proposal))
+                self.last_rejection = proposal.rejected
                 continue
+            self.last_rejection = None
             return self._apply(proposal.candidate, traces)
+        if self.last_rejection:
+            message = f"The proposal of {self.name or type(self).__name__} was not used: {self.last_rejection}"
+            warnings.warn(message, stacklevel=2)
         return {}
 
     def _apply(self, candidate: Mapping[str, Any], traces: Sequence[TraceGraph]) -> dict[str, Any]:
@@ -196,6 +215,31 @@ class Verbs:
         for key, value in changed.items():
             self._by_key[key].data = value
         return changed
+
+
+def listed(parameters: Any) -> list[Any]:
+    """The members of what must be a list of parameters.
+
+    Raises:
+        SettingError: If it is something else, with what was meant, if that can be told.
+    """
+    hint = ""
+    if isinstance(parameters, Node):
+        hint = " For a single one write [parameter]."
+    elif isinstance(parameters, Mapping):
+        hint = " Of a mapping give its .values()."
+    elif callable(getattr(parameters, "parameters", None)):
+        hint = " Give its .parameters()."
+    elif isinstance(parameters, Iterable) and not isinstance(parameters, (str, bytes)):
+        return list(parameters)
+    raise SettingError(f"An optimizer takes a list of parameters, got {parameters!r}.{hint}")
+
+
+def _is_one_feedback(value: Any, *, pair: bool) -> bool:
+    """Whether something iterable is one feedback, not one for each output; a pair may be (score, text)."""
+    if isinstance(value, tuple):
+        return pair and len(value) == 2
+    return isinstance(value, (str, bytes, Mapping, Node, Feedback)) or hasattr(value, "score")
 
 
 def own_values(parameters: Iterable[Parameter]) -> dict[str, Any]:

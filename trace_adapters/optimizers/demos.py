@@ -9,7 +9,7 @@ from typing import Any
 
 from trace_adapters.errors import ParameterError, SettingError
 from trace_adapters.nodes import Node, Parameter, Value
-from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values, canonical
+from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values, canonical, listed
 from trace_adapters.optimizers.replies import check_value
 from trace_adapters.traces import TraceGraph
 
@@ -46,7 +46,7 @@ class Demonstrations(Verbs):
         threshold: float = 1.0,
         prefer_short: bool = True,
     ) -> None:
-        mine = [p for p in parameters if p.kind == "demos" and p.trainable]
+        mine = [p for p in listed(parameters) if isinstance(p, Parameter) and p.kind == "demos" and p.trainable]
         if not mine:
             raise SettingError(
                 'Demonstrations needs a trainable parameter of kind "demos"; got none. Its value is a list of mappings.'

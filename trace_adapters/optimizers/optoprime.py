@@ -11,7 +11,7 @@ from trace_adapters.lm.convert import as_lm
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.lm.replies import LanguageModel
 from trace_adapters.nodes import Parameter
-from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values
+from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values, listed
 from trace_adapters.optimizers.budget import show_value
 from trace_adapters.optimizers.evidence import feeds_a_model
 from trace_adapters.optimizers.memory import Memory
@@ -69,7 +69,7 @@ class OptoPrime(Verbs):
         profile: Literal["strong", "small"] | None = None,
         temperature: float | None = None,
     ) -> None:
-        super().__init__(p for p in parameters if not (isinstance(p, Parameter) and p.kind == "demos"))
+        super().__init__(p for p in listed(parameters) if not (isinstance(p, Parameter) and p.kind == "demos"))
         if lm is None:
             raise SettingError('OptoPrime asks a language model; give one: OptoPrime(parameters, lm=LM("…")).')
         if memory_size < 0 or max_prompt_tokens < 1:
