@@ -239,3 +239,29 @@ def test_studies_share_equal_blobs(tmp_path: Path) -> None:
             study.add_candidate({"x": "long " * 1000, "y": "long " * 1000})
     with sqlite3.connect(tmp_path / "study.db") as connection:
         assert connection.execute("SELECT codec, size FROM ta_blob").fetchall() == [("zlib", 5002)]
+
+
+def test_a_store_that_may_not_be_written_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only file system, where SQLite can make none of the files that it keeps beside the database."""
+    folder = tmp_path / "50 % of #1?"
+    folder.mkdir()
+    with Store.open(folder / "study.db") as store:
+        store.create_study("s", base={"p": 1})
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    with Store.open(folder / "study.db", create=False) as store:
+        assert [info.name for info in store.studies()] == ["s"]
+        assert store.load_study("s").candidate(store.load_study("s").base_key) == {"p": 1}
+        assert sorted(path.name for path in folder.iterdir()) == before
+        with pytest.raises(StoreError, match="read-only"):
+            store.create_study("t", base={"p": 1})
+
+
+def test_what_a_living_writer_has_not_merged_yet_is_seen_in_a_read_only_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path / "study.db") as writer:
+        writer.create_study("s", base={"p": 1})
+        monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+        with Store.open(tmp_path / "study.db", create=False) as store:
+            assert [info.name for info in store.studies()] == ["s"]

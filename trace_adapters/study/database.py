@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from trace_adapters.errors import StoreError
 
@@ -26,23 +27,28 @@ _WRITES = "trace_adapters_writes"
 class Database:
     """A pool of connections to one SQLite database; threads share it.
 
+    Args:
+        url: Of the database.
+        look: Only look at it, if its place cannot be written.
+
     Attributes:
         where: The address, for messages.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, look: bool = False) -> None:
         self.where = url.render_as_string(hide_password=True)
         self.path = None if _in_memory(url) else Path(str(url.database).removeprefix("file:"))
-        self._engine = _engine(url)
+        looks = look and self.path is not None and self.path.is_file() and not _is_writable(self.path)
+        self._engine = _looking_engine(self.path) if looks and self.path is not None else _engine(url)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         weakref.finalize(self, self._engine.dispose)  # also at exit: no -wal file stays behind
         self._write_lock = threading.Lock()
         self._read_lock = self._write_lock if self.path is None else None
 
     @classmethod
-    def at(cls, address: str | os.PathLike[str]) -> Database:
+    def at(cls, address: str | os.PathLike[str], *, look: bool = False) -> Database:
         """The database at `address`: a URL such as `sqlite:///study.db`, or a path. Nothing is opened yet."""
-        return cls(_read_address(address))
+        return cls(_read_address(address), look=look)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -131,16 +137,41 @@ def _in_memory(url: URL) -> bool:
 def _engine(url: URL) -> Engine:
     options: dict[str, Any] = {"poolclass": StaticPool} if _in_memory(url) else {"max_overflow": -1}
     engine = create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False}, **options)
+    _watched(engine)
     event.listen(engine, "connect", _set_up)
+    return engine
+
+
+def _looking_engine(path: Path) -> Engine:
+    """Of a database that nobody can write here: SQLite may not make its `-wal` and `-shm` files beside it."""
+    log = path.with_name(path.name + "-wal")
+    unmerged = log.exists() and log.stat().st_size > 0
+    uri = path.absolute().as_uri() + ("?mode=ro" if unmerged else "?mode=ro&immutable=1")
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_S, check_same_thread=False)
+
+    return _watched(create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1))
+
+
+def _watched(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _own)
     event.listen(engine, "checkout", _refuse_forked)
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _set_up(connection: Any, record: Any) -> None:
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+
+
+def _own(connection: Any, record: Any) -> None:
     # The driver's own BEGIN comes late: a SELECT before it would see another state. `_begin` does it.
     connection.isolation_level = None
     record.info["pid"] = os.getpid()
+
+
+def _set_up(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         cursor.execute("PRAGMA journal_mode = WAL")

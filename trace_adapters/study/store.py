@@ -34,13 +34,14 @@ class Store:
     def open(cls, address: str | os.PathLike[str], *, create: bool = True) -> Store:
         """Open the store at `address`: a URL such as `sqlite:///study.db`, a path, or `:memory:`.
 
-        If there is none, it is made where `create` allows it.
+        If there is none, it is made where `create` allows it. Without `create`, one on a read-only file system can be
+        looked at.
 
         Raises:
             StoreTooNew: If a newer version of this library wrote it.
             StoreError: If it cannot be opened, or is not there and `create` is false.
         """
-        database = Database.at(address)
+        database = Database.at(address, look=not create)
         if not create and database.path is not None and not database.path.exists():
             raise StoreError(
                 f"expected a store, found none at {database.where}; name one, or make it by an optimization"
