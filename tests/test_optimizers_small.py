@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -350,3 +351,48 @@ def test_few_samples_are_asked_for_what_a_model_reads() -> None:
     asked.clear()
     OptoPrime([TEMPLATE], lm=lm).suggest(graphs, n=8)
     assert len(asked) == COSTLY_SAMPLES
+
+
+LIMIT = 3
+
+
+def helper(x):
+    return x
+
+
+def look_up(x):
+    return x
+
+
+def bundled(uses=(), **options):
+    @bundle(trainable=True, uses=uses, **options)
+    def reach(text):
+        """Read the number."""
+        return helper(text)[:LIMIT] + re.escape(look_up(text))
+
+    return reach
+
+
+@pytest.mark.parametrize("profile", ["strong", "small"])
+@pytest.mark.parametrize("expected", ["8", "no evidence"])
+def test_code_is_told_what_it_may_call_and_what_is_not_there(profile: str, expected: str) -> None:
+    function = bundled(uses=[look_up])
+    lm = ScriptedLM(lambda messages: "?", profile=profile)  # type: ignore[arg-type]
+    trace = propagate(function(node("There are 8.", name="text")), Feedback(0.0, f"Expected: {expected}"))
+    OptoPrime(function.parameters(), lm=lm).suggest([trace])
+    prompt = str(lm.calls[0].messages[-1]["content"])
+    assert ("assert reach(" in prompt) == (profile == "small" and expected == "8")
+    assert "It may call `look_up`, which the program provides." in prompt
+    assert "It may use `re` and `LIMIT`, which are given." in prompt
+    assert "`helper` is not there when it runs: do not use it; write what you need of it into the source." in prompt
+
+
+def test_code_that_lacks_nothing_is_told_nothing() -> None:
+    assert EXTRACT.constraint.splitlines() == [
+        "Python source with one function `def extract_answer(question, response)`; helpers may stand beside it."
+    ]
+    own = bundled(trust="in-process").parameter.constraint
+    assert "\n" not in own
+    several = bundled().parameter.constraint
+    assert "`helper` and `look_up` are not there when it runs: do not use them" in several
+    assert "It may call" not in several

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -84,13 +85,31 @@ class LearnedFunction:
 
     @property
     def constraint(self) -> str:
-        """What a new source must satisfy, in words."""
-        words = f"Python source with one function `{self.spec.header}`; helpers may stand beside it."
+        """What a new source must satisfy, in words: its form on the first line, then what it may use, if limited."""
+        words = [f"Python source with one function `{self.spec.header}`; helpers may stand beside it."]
+        words += self._reach() if self.trust != IN_PROCESS else []
         if self.sandbox != MONTY:
-            return words
+            return "\n".join(words)
         from trace_adapters.sandbox.portable import CONSTRAINT
 
-        return f"{words} {CONSTRAINT}"
+        return "\n".join([*words, CONSTRAINT])
+
+    def _reach(self) -> list[str]:
+        """What a new source finds around it in the sandbox, if that is not all that the function's own finds."""
+        source, said = self.source, []
+        if self.uses:
+            said.append(f"It may call {_listed(self.uses)}, which the program provides.")
+        if source.unavailable:
+            given = [name for name in source.imports if re.search(rf"\b{name}\b", source.text)]
+            given += [name for name in source.constants if name not in given]
+            if given:
+                said.append(f"It may use {_listed(given)}, which {'is' if len(given) == 1 else 'are'} given.")
+            one = len(source.unavailable) == 1
+            said.append(
+                f"{_listed(source.unavailable)} {'is' if one else 'are'} not there when it runs: do not use "
+                f"{'it' if one else 'them'}; write what you need of {'it' if one else 'them'} into the source."
+            )
+        return [" ".join(said)] if said else []
 
     def call(self, text: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, bound: bool = False) -> Any:
         """Call the function as `text` has it; the caller awaits the result of an async function.
@@ -176,6 +195,11 @@ class LearnedFunction:
             "uses": uses,
             "timeout_s": self.timeout_s,
         }
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @dataclass(frozen=True)

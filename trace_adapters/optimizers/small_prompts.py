@@ -69,7 +69,7 @@ def _asserting(problem: Problem, calls: Sequence[Call], size: int) -> str:
     return fill(
         "small_asserts",
         signature=header.removeprefix("async ").removeprefix("def ").rstrip(":"),
-        purpose=problem.parameter.description.strip().split("\n\n")[0],
+        purpose="\n".join([problem.parameter.description.strip().split("\n\n")[0], *_reach(problem)]),
         shape=f"All expected return values have this form: {shape}." if shape else "",
         asserts="\n".join(_assertion(function, call) for call in calls),
         remarks=_remarks(problem, size),
@@ -112,10 +112,15 @@ def _code(problem: Problem, size: int) -> str:
     return fill(
         "small_code",
         source=source,
-        purpose="" if told else purpose,
+        purpose="\n".join([*([] if told else [purpose]), *_reach(problem)]),
         runs=_runs(problem, size),
         remarks=_remarks(problem, size),
     )
+
+
+def _reach(problem: Problem) -> list[str]:
+    """What code may use and what not: of its constraint the lines after the one on its form."""
+    return problem.parameter.constraint.splitlines()[1:]
 
 
 def _text(problem: Problem, size: int) -> str:
