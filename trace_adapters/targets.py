@@ -22,6 +22,7 @@ from trace_adapters.errors import (
     ModelError,
     ParameterError,
     SandboxUnavailable,
+    explain_nodes,
 )
 from trace_adapters.modules import Module
 from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, unwrap, using
@@ -263,6 +264,7 @@ def _is_target(program: Any) -> bool:
 
 
 def _failed_run(error: BaseException) -> Run:
+    explain_nodes(error)
     return Run(None, FailedCall(error, None, "", Operation("program"), place=error_place(error)), error)
 
 
