@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _start(options: argparse.Namespace, key: str) -> Any:
-    # Waiting threads must sleep: spinning ones made a busy machine nine times slower (docs/local-models.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Waiting threads may spin only shortly: long spinning made a busy machine nine times slower (docs/local-models.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     import xllamacpp
 
     params = xllamacpp.CommonParams()
