@@ -82,7 +82,7 @@ def _set_waiting() -> None:
     """
     if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
         return
-    if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+    if os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
         os.environ["OMP_WAIT_POLICY"] = "passive"
     else:
         os.environ["GOMP_SPINCOUNT"] = "3000"
