@@ -40,7 +40,7 @@ model: $(READY)
 demo: model
 	@mkdir -p runs/demo
 	DSPY_CACHEDIR=runs/demo/cache $(BIN)/trace-adapters optimize examples/bbh_dspy/job.py --task object_counting \
-		--model local --optimizer optoprime,demos --metric-calls 120 --max-steps 5 --wall 480 --resume --study demo \
+		--model local --optimizer optoprime,demos --metric-calls 120 --max-steps 5 --wall 420 --resume --study demo \
 		--store sqlite:///runs/demo/study.db --export runs/demo/learned --result runs/demo/result.json
 
 # The small model lets the tests run a real one; without network they are skipped, and say so.
