@@ -212,4 +212,9 @@ def _export(result: Result, job: Job, directory: Path) -> None:
     if job.save is not None:
         folder = directory / PROGRAM_FOLDER
         folder.mkdir()
-        job.save(result.program, folder)
+        try:
+            job.save(result.program, folder)
+        except Exception as error:  # the user's function
+            raise SettingError(
+                f"the job's save() failed: {type(error).__name__}: {error}; the study and the exported files are kept"
+            ) from error
