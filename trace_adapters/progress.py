@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from trace_adapters.search.budget import Meter
+
+QUIET_S = 60.0  # where lines stay, the longest silence while runs end
 
 
 class Progress:
@@ -24,16 +26,26 @@ class Progress:
         meter: Read for what is spent.
         enabled: Show nothing if False.
         stream: Default standard error, so that a program's own output stays clean.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, name: str, meter: Meter, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        meter: Meter,
+        *,
+        enabled: bool = True,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._meter = meter
         self._enabled = enabled
         self._console = Console(file=stream or sys.stderr, highlight=False)
         self._live: Live | None = None
         self._lock = threading.Lock()
-        self._started = time.monotonic()
+        self._now = clock
+        self._started = self._said = clock()
         self._best: float | None = None
         self._doing = "starting"
         self._judged = self._failed = self._trials = self._rejected = 0
@@ -61,6 +73,7 @@ class Progress:
                 self._live.update(self._line())
             text = self._news(kind, facts)
             if text:
+                self._said = self._now()
                 self._console.print(Text(text), soft_wrap=True)
 
     def _count(self, kind: str, facts: Mapping[str, Any]) -> None:
@@ -92,6 +105,8 @@ class Progress:
             return f"{self._clock()} step {facts['step']}: {facts['optimizer']} proposes; {self._spent()}"
         if kind == "rejected":
             return f"{self._clock()} step {facts['step']}: proposal rejected: {_first_line(facts['reason'])}"
+        if kind == "judged" and self._now() - self._said >= QUIET_S:
+            return f"{self._clock()} {self._name}: {self._doing}; {self._spent()}"
         return ""
 
     def _line(self) -> Text:
@@ -112,11 +127,11 @@ class Progress:
     def _time_left(self, calls_left: float) -> str:
         if self._judged < 5:
             return ""
-        seconds = calls_left * (time.monotonic() - self._started) / self._judged
+        seconds = calls_left * (self._now() - self._started) / self._judged
         return f" (at most {seconds / 60:.0f} min)"
 
     def _clock(self) -> str:
-        seconds = int(time.monotonic() - self._started)
+        seconds = int(self._now() - self._started)
         return f"[{seconds // 60:02d}:{seconds % 60:02d}]"
 
 
