@@ -116,6 +116,7 @@ FACES = {
         "failure_feedback",
         "is_tracing",
         "keyed",
+        "load_function",
         "noting_levels",
         "read_source",
         "record_calls",

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from trace_adapters.sandboxing import choosing_sandbox as choosing_sandbox, noting_levels as noting_levels
     from trace_adapters.search.policy import Greedy as Greedy, Judge as Judge, Judgement as Judgement, Policy as Policy
     from trace_adapters.source_checks import CodeSpec as CodeSpec, check_source as check_source
-    from trace_adapters.source_compiling import compile_source as compile_source
+    from trace_adapters.source_compiling import compile_source as compile_source, load_function as load_function
     from trace_adapters.study import (
         EvaluationRecord as EvaluationRecord,
         EventRecord as EventRecord,
@@ -131,6 +131,7 @@ _HOMES = {
     "failure_feedback": "trace_adapters.targets",
     "is_tracing": "trace_adapters.nodes",
     "keyed": "trace_adapters.nodes",
+    "load_function": "trace_adapters.source_compiling",
     "noting_levels": "trace_adapters.sandboxing",
     "read_source": "trace_adapters.code",
     "record_calls": "trace_adapters.lm",

@@ -1,0 +1,326 @@
+"""Recorded runs as nodes: what LangChain's composites do with values is known, so the data flow needs no guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from trace_adapters import Node
+from trace_adapters.extend import FailedCall, Operation, Value
+from trace_adapters_langchain import leaves
+from trace_adapters_langchain.chains import shape_of
+from trace_adapters_langchain.flows import (
+    INSIDE,
+    Failure,
+    Fields,
+    Flow,
+    Items,
+    Whole,
+    chosen,
+    free_name,
+    merged,
+)
+from trace_adapters_langchain.recording import RecordedRun, Recorder, TracedChain
+from trace_adapters_langchain.slots import Tree, Where
+
+Parameters = Mapping[int, Sequence[tuple[str, Value]]]
+"""`id` of a runnable -> what it reads of the parameters, by argument name."""
+
+_UNKNOWN = Operation("unrecorded", "A step that LangChain did not report made this from the inputs shown.")
+
+
+class Lifting:
+    """The nodes of one recording.
+
+    Args:
+        recorder: What happened.
+        parameters: What the runnables of the chain read.
+        sources: `id` of a runnable -> the source in force of its function.
+        config: The config of the call, which may choose among alternatives.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        parameters: Parameters | None = None,
+        sources: Mapping[int, leaves.Source] | None = None,
+        config: Any = None,
+    ) -> None:
+        self.tree = Tree(recorder)
+        self._places = recorder.places
+        self._chains = recorder.chains
+        self._parameters: dict[int, Sequence[tuple[str, Value]]] = dict(parameters or {})
+        self._sources: dict[int, leaves.Source] = dict(sources or {})
+        self._config = config
+        self.flows: dict[UUID, Flow] = {}
+
+    def node(self, chain: Any, inputs: Any, output: Any, error: BaseException | None = None) -> Node:
+        """The output of one call of a chain, with everything that led to it; a failed call if it raised `error`."""
+        node = self.place(self.tree.roots, chain, given(inputs), "").node()
+        if error is not None and not isinstance(node, FailedCall):
+            names, sources = tuple(node.recorded_inputs), node.sources
+            return FailedCall(error, None, "", node.operation or _UNKNOWN, names, sources)
+        if isinstance(node, FailedCall) or node._data is output:
+            return node
+        return Node(output, node._name, node._description, node.operation, tuple(node.recorded_inputs), node.sources)
+
+    def place(self, runs: Sequence[RecordedRun], runnable: Any, flow: Flow, name: str) -> Flow:
+        """What a place in a composite gave.
+
+        Args:
+            runs: The runs in that place: one, unless the runnable there runs others in its own way.
+            runnable: What stands there; None if it is not known.
+            flow: What went in.
+            name: What to call it if LangChain reported nothing.
+        """
+        runnable, flow, extra = self._resolved(runnable, flow)
+        if len(runs) == 1 and leaves.reports_itself(runnable):
+            return self.run(runs[0], runnable, flow, extra)
+        if not runs:
+            inputs = flow.inputs()
+            return Whole(Node(None, name or None, "", _UNKNOWN, tuple(inputs), tuple(inputs.values())))
+        return self._group(runs, flow, type(runnable).__name__ if runnable is not None else name)
+
+    def run(self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]] = ()) -> Flow:
+        """What one run gave."""
+        traced = self._chains.get(run.id)
+        if traced is not None:  # a traced chain that was called by a function, with parameters of its own
+            parameters, sources, chain = traced.reads()
+            self._parameters.update(parameters)
+            self._sources.update(sources)
+            runnable, flow, extra = self._resolved(chain, flow)
+        found = self._lift(run, runnable, flow, extra)
+        self.flows[run.id] = found
+        return found
+
+    def _lift(self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]]) -> Flow:
+        shape = shape_of(runnable)
+        kind = shape.kind if shape is not None else None
+        if runnable is None:
+            kind = self.tree.kind(run)
+        parts = shape.read(runnable) if shape is not None else {}
+        lift = {
+            "sequence": self._sequence,
+            "parallel": self._parallel,
+            "assign": self._assign,
+            "branch": self._branch,
+            "fallbacks": self._fallbacks,
+            "retry": self._retry,
+            "each": self._each,
+        }.get(kind or "")
+        if lift is None:
+            return self._call(run, runnable, flow, extra)
+        return lift(run, parts, flow)
+
+    def _resolved(self, runnable: Any, flow: Flow) -> tuple[Any, Flow, list[tuple[str, Value]]]:
+        """What really runs in the place of a runnable that has no run of its own, with what was bound to it."""
+        extra: list[tuple[str, Value]] = []
+        while runnable is not None:
+            shape = shape_of(runnable)
+            kind = shape.kind if shape is not None else None
+            if kind == "binding":
+                extra += self._parameters.get(id(runnable), ())
+                runnable = runnable.bound
+            elif kind == "dynamic":
+                runnable = leaves.prepared(runnable, self._config)
+            elif kind == "router":
+                key = flow.field("key").node()
+                runnable = runnable.runnables.get(key._data)
+                flow = chosen(flow.field("input"), {"key": key})
+            elif isinstance(runnable, TracedChain):
+                parameters, sources, runnable = runnable.reads()
+                self._parameters.update(parameters)
+                self._sources.update(sources)
+            else:
+                break
+        return runnable, flow, extra
+
+    def _sequence(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        by_place = self.tree.by_place(run)
+        last = max([which for kind, which in (*parts, *by_place) if kind == "step"], default=0)
+        for number in range(1, last + 1):
+            where: Where = ("step", number)
+            runs = by_place.get(where, [])
+            later = any(("step", n) in by_place for n in range(number + 1, last + 1))
+            if not runs and run.error is not None and not later:
+                return self._failure(run, flow.inputs())
+            flow = self.place(runs, parts.get(where), flow, f"step of {run.name}")
+            if isinstance(flow, Failure):
+                return flow
+        return flow if last else self._call(run, None, flow, ())
+
+    def _parallel(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        by_place = self.tree.by_place(run)
+        found: dict[str, Flow] = {}
+        for where in dict.fromkeys([*parts, *by_place]):
+            if where[0] != "key":
+                continue
+            if where not in by_place and run.error is not None:
+                continue
+            found[where[1]] = self.place(by_place.get(where, []), parts.get(where), flow, str(where[1]))
+        return self._first_failure(run, found.values(), flow) or Fields(found, run.output)
+
+    def _assign(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        inner = self.place(self.tree.inside(run), parts.get(("mapper", "")), flow, run.name)
+        if isinstance(inner, Failure):
+            return inner
+        return self._first_failure(run, [inner], flow) or merged(flow, inner, run.output)
+
+    def _branch(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        by_place = self.tree.by_place(run)
+        because: dict[str, Node] = {}
+        taken: Flow | None = None
+        for where in sorted(by_place, key=lambda where: by_place[where][0].started):
+            found = self.place(by_place[where], parts.get(where), flow, str(where[0]))
+            if isinstance(found, Failure):
+                return found
+            if where[0] == "condition":
+                because[f"condition_{where[1]}"] = found.node()
+            else:
+                taken = found
+        if taken is None:
+            return self._call(run, None, flow, ())
+        return self._first_failure(run, [taken], flow) or chosen(taken, because)
+
+    def _fallbacks(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        attempts = self.tree.inside(run)
+        known = [part for (kind, _), part in parts.items() if kind == "attempt"]
+        if len(attempts) > len(known) or not all(leaves.makes_one_run(part) for part in known):
+            return self._group(attempts, flow, run.name)
+        return self._attempts(run, attempts, known, flow)
+
+    def _retry(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        attempts = self.tree.inside(run)
+        numbered = all(attempt.id in self._places or self.tree.is_attempt(attempt) for attempt in attempts)
+        bound = parts.get(("bound", ""))
+        if attempts and (numbered or any(map(self.tree.is_attempt, attempts))):
+            return self._attempts(run, attempts, [bound] * len(attempts), flow)
+        if bound is None:
+            return self._call(run, None, flow, ())
+        return self.place([run], bound, flow, run.name)  # a stream is not retried
+
+    def _attempts(self, run: RecordedRun, attempts: Sequence[RecordedRun], known: Sequence[Any], flow: Flow) -> Flow:
+        """The attempt that went well, because the others failed; the first failure if none did."""
+        failed: dict[str, Node] = {}
+        failures: list[Failure] = []
+        key = None
+        for attempt, runnable in zip(attempts, known, strict=False):
+            found = self.place([attempt], runnable, self._with_failure(flow, attempt, failed, key), run.name)
+            if not isinstance(found, Failure):
+                return self._first_failure(run, [found], flow) or chosen(found, failed)
+            failed[f"failed_attempt_{len(failed) + 1}"] = found.node()
+            failures.append(found)
+        if not failures or run.error is None:
+            return self._call(run, None, flow, ())
+        return next((one for one in failures if one.error is run.error), failures[0])
+
+    @staticmethod
+    def _with_failure(flow: Flow, attempt: RecordedRun, failed: Mapping[str, Node], key: Any) -> Flow:
+        """The input of an attempt, with the error of the one before if LangChain put it there."""
+        if not failed or not isinstance(attempt.inputs, dict):
+            return flow
+        before = list(failed.values())[-1]
+        added = {k: Whole(before) for k, v in attempt.inputs.items() if v is before._data}
+        return merged(flow, Fields(added), attempt.inputs) if added else flow
+
+    def _each(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
+        bound = parts.get(("bound", ""))
+        runs = self.tree.inside(run)
+        items = run.inputs if isinstance(run.inputs, (list, tuple)) else None
+        placed = {self._places[one.id]: one for one in runs if one.id in self._places}
+        if items is None or not leaves.makes_one_run(bound) or len(placed) != len(runs):
+            return self._group(runs, flow, run.name)
+        found = [
+            self.place([placed[number]], bound, flow.field(number), run.name)
+            for number in range(len(items))
+            if number in placed
+        ]
+        return self._first_failure(run, found, flow) or Items(found, run.output)
+
+    def _call(
+        self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]], label: str = ""
+    ) -> Flow:
+        """What a leaf gave, or a function that may have run others inside."""
+        through = leaves.passed_through(runnable, flow)
+        if through is not None and run.error is None:
+            return through
+        keys = leaves.keys_read(runnable, self._sources)
+        inputs = dict(flow.inputs(keys))
+        self._add_inside(run, flow, inputs)
+        for name, value in [*self._parameters.get(id(runnable), ()), *extra]:
+            inputs[free_name(name, inputs)] = value
+        if run.error is not None:
+            return self._failure(run, inputs, runnable)
+        operation = leaves.operation(run, runnable, self._sources)
+        return Whole(Node(leaves.shown(run.output), None, "", operation, tuple(inputs), tuple(inputs.values())))
+
+    def _add_inside(self, run: RecordedRun, flow: Flow, inputs: dict[str, Node]) -> None:
+        """Add what ran inside a function to its inputs; each may have gone into those that began after it ended.
+
+        A runnable that the function returned gets the function's whole input, whatever the function itself read.
+        """
+        read = dict(inputs)
+        ended: list[tuple[int, str, Node]] = []
+        for child in self.tree.inside(run):
+            before = {name: node for end, name, node in ended if end < child.started}
+            seen = read if leaves.differs(child.inputs, run.inputs) else flow.inputs()
+            found = self.run(child, None, self._inside_input(child, {**seen, **before}))
+            name = free_name(child.name, inputs)
+            inputs[name] = found.node()
+            if child.ended is not None:
+                ended.append((child.ended, name, inputs[name]))
+
+    @staticmethod
+    def _inside_input(child: RecordedRun, sources: Mapping[str, Node]) -> Flow:
+        data = leaves.shown(child.inputs)
+        return Whole(Node(data, None, "", INSIDE, tuple(sources), tuple(sources.values())))
+
+    def _group(self, runs: Sequence[RecordedRun], flow: Flow, name: str) -> Flow:
+        """What some runs gave that a runnable ran in its own way: it may depend on all of them."""
+        around = RecordedRun(UUID(int=0), None, None, "chain", name or "own code", (), {}, None, 0)
+        around.output = runs[-1].output if runs else None
+        inputs = dict(flow.inputs())
+        given_names, failure = dict(inputs), None
+        ended: list[tuple[int, str, Node]] = []
+        for child in sorted(runs, key=lambda one: one.started):
+            before = {name: node for end, name, node in ended if end < child.started}
+            found = self.run(child, None, self._inside_input(child, {**given_names, **before}))
+            key = free_name(child.name, inputs)
+            inputs[key] = found.node()
+            failure = found if isinstance(found, Failure) else None
+            if child.ended is not None:
+                ended.append((child.ended, key, inputs[key]))
+        if failure is not None:
+            return failure
+        operation = Operation(around.name, INSIDE.description)
+        return Whole(Node(leaves.shown(around.output), None, "", operation, tuple(inputs), tuple(inputs.values())))
+
+    def _first_failure(self, run: RecordedRun, parts: Any, flow: Flow) -> Flow | None:
+        """The failure that made a run fail; None if it did not."""
+        if run.error is None:
+            return None
+        failures = [part for part in parts if isinstance(part, Failure)]
+        same = next((one for one in failures if one.error is run.error), None)
+        return same or (failures[0] if failures else self._failure(run, flow.inputs()))
+
+    def _failure(self, run: RecordedRun, inputs: Mapping[str, Node], runnable: Any = None) -> Flow:
+        error = run.error if run.error is not None else RuntimeError(f"{run.name} did not end")
+        inner = next((n for n in inputs.values() if isinstance(n, FailedCall) and leaves.is_same(n._data, error)), None)
+        if inner is not None:
+            return Failure(inner, error)
+        operation = leaves.operation(run, runnable, self._sources)
+        source = self._sources.get(id(runnable))
+        node = FailedCall(
+            error, None, "", operation, tuple(inputs), tuple(inputs.values()),
+            place=leaves.place_of_error(error, source),
+            source_text=None if source is None else source.text,
+        )  # fmt: skip
+        return Failure(node, error)
+
+
+def given(inputs: Any) -> Flow:
+    """What a chain was called with: nodes named like the keys, or one named "input"."""
+    if isinstance(inputs, Mapping) and inputs and all(isinstance(key, str) for key in inputs):
+        return Fields({key: Whole(Node(leaves.shown(value), key)) for key, value in inputs.items()}, inputs)
+    return Whole(Node(leaves.shown(inputs), "input"))

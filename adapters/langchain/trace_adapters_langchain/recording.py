@@ -1,0 +1,284 @@
+"""What a running chain does, as LangChain's own events tell it: one small object a run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.runnables.config import RunnableConfig, ensure_config, var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
+# LangChain asks this variable for a handler whenever a run begins: nothing is patched, nothing is global but it.
+_here: ContextVar[Recorder | None] = ContextVar("trace_adapters_langchain_recorder", default=None)
+register_configure_hook(_here, inheritable=True)
+
+_DEPTH = 4  # of containers that are copied when a run begins or ends
+
+
+class TracedChain:
+    """What a recording must know of a traced chain whose run it meets; see `Traced`."""
+
+    def reads(self) -> tuple[dict[int, Any], dict[int, Any], Any]:
+        """`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
+        raise NotImplementedError
+
+
+class RecordedRun:
+    """One run: what LangChain calls anything that begins, ends and may have runs inside.
+
+    Attributes:
+        parent: The run that LangChain says it is in.
+        around: The run whose code called it, if the context says another one than `parent`.
+        kind: "chain", "prompt", "parser", "model", "tool" or "retriever".
+        tags: As LangChain gave them; those like "seq:step:1" say what the run is to its parent.
+        metadata: As LangChain gave it; LangGraph writes its nodes there.
+        inputs: What went in; a streamed run says it when it ends.
+        output: What came out, None if it failed or was left early.
+        started: Position in the order of events; `ended` likewise, None while it runs.
+    """
+
+    __slots__ = (
+        "around", "ended", "error", "id", "inputs", "kind", "metadata", "name", "output", "parent", "started", "tags",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        around: UUID | None,
+        kind: str,
+        name: str,
+        tags: Sequence[str],
+        metadata: Mapping[str, Any],
+        inputs: Any,
+        started: int,
+    ) -> None:
+        self.id = run_id
+        self.parent = parent
+        self.around = around
+        self.kind = kind
+        self.name = name
+        self.tags = tags
+        self.metadata = metadata
+        self.inputs = inputs
+        self.started = started
+        self.ended: int | None = None
+        self.output: Any = None
+        self.error: BaseException | None = None
+
+
+class Recorder(BaseCallbackHandler):
+    """Takes the events of what runs in one `recording` block; may be called from many threads and tasks.
+
+    Attributes:
+        runs: By id, in the order in which they began.
+        places: Run id -> number, of runs whose place LangChain's events do not tell: an item of a list, an attempt.
+        chains: Run id -> the traced chain that it is a run of.
+    """
+
+    run_inline = True  # in async code, every event would take the way through a thread
+    raise_error = False
+    ignore_agent = True  # type: ignore[assignment]
+    ignore_retry = True  # type: ignore[assignment]
+    ignore_custom_event = True  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.runs: dict[UUID, RecordedRun] = {}
+        self.places: dict[UUID, int] = {}
+        self.chains: dict[UUID, Any] = {}
+        self._clock = itertools.count().__next__
+
+    def _start(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        kind: str,
+        name: str | None,
+        tags: Sequence[str] | None,
+        metadata: Mapping[str, Any] | None,
+        inputs: Any,
+    ) -> None:
+        config = var_child_runnable_config.get()
+        around = None if config is None else getattr(config.get("callbacks"), "parent_run_id", None)
+        around = None if around == parent else around
+        self.runs[run_id] = RecordedRun(
+            run_id, parent, around, kind, name or kind, tags or (), metadata or {}, inputs, self._clock()
+        )
+
+    def _end(self, run_id: UUID, output: Any) -> None:
+        run = self.runs.get(run_id)
+        if run is not None:
+            run.output, run.ended = output, self._clock()
+
+    def _fail(self, run_id: UUID, error: BaseException) -> None:
+        run = self.runs.get(run_id)
+        if run is not None:
+            run.error, run.ended = error, self._clock()
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Any = None,
+        run_type: str | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, parent_run_id, run_type or "chain", name, tags, metadata, snapshot(inputs))
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
+        self._end(run_id, snapshot(outputs))
+        if inputs is not None and run_id in self.runs:
+            self.runs[run_id].inputs = snapshot(inputs)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
+        self._fail(run_id, error)
+        if inputs is not None and run_id in self.runs:
+            self.runs[run_id].inputs = snapshot(inputs)
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: list[list[Any]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, parent_run_id, "model", name, tags, metadata, list(messages[0]) if messages else [])
+
+    def on_llm_start(
+        self,
+        serialized: Any,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, parent_run_id, "model", name, tags, metadata, prompts[0] if prompts else "")
+
+    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end(run_id, _first_generation(response))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._fail(run_id, error)
+
+    def on_tool_start(
+        self,
+        serialized: Any,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Any = None,
+        inputs: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        name = name or (serialized or {}).get("name")
+        self._start(run_id, parent_run_id, "tool", name, tags, metadata, input_str if inputs is None else snapshot(inputs))
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end(run_id, snapshot(output))
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._fail(run_id, error)
+
+    def on_retriever_start(
+        self,
+        serialized: Any,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, parent_run_id, "retriever", name, tags, metadata, query)
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end(run_id, snapshot(documents))
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._fail(run_id, error)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        return self  # who copies a config goes on in the same recording
+
+    def __copy__(self) -> Recorder:
+        return self
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Let a recorder hear all that runs in the block, in the threads and tasks that LangChain begins there too."""
+    token = _here.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _here.reset(token)
+
+
+def active() -> Recorder | None:
+    """The recorder of the block around this call."""
+    return _here.get()
+
+
+def listening(manager: Any) -> list[Recorder]:
+    """The recorders among the handlers of a callback or run manager."""
+    return [handler for handler in getattr(manager, "handlers", ()) if isinstance(handler, Recorder)]
+
+
+def with_recorder(config: RunnableConfig | Mapping[str, Any] | None, recorder: Recorder) -> RunnableConfig:
+    """A config under which a recorder hears one input of a batch, beside the user's own callbacks."""
+    own: RunnableConfig = ensure_config(config)  # type: ignore[arg-type]
+    callbacks = own.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks = callbacks.copy()
+        callbacks.add_handler(recorder, inherit=True)
+        own["callbacks"] = callbacks
+    else:
+        own["callbacks"] = [*(callbacks or []), recorder]
+    return own
+
+
+def snapshot(value: Any, depth: int = 0) -> Any:
+    """A copy of the plain containers in a value, so that steps that change their input do not rewrite the record."""
+    kind = type(value)
+    if depth < _DEPTH:
+        if kind is dict:
+            return {key: snapshot(item, depth + 1) for key, item in value.items()}
+        if kind is list:
+            return [snapshot(item, depth + 1) for item in value]
+        if isinstance(value, dict):  # AddableDict and the like
+            return {key: snapshot(item, depth + 1) for key, item in value.items()}
+    return value
+
+
+def _first_generation(response: Any) -> Any:
+    """The message or text that a model answered."""
+    generations = getattr(response, "generations", None)
+    if not generations or not generations[0]:
+        return None
+    first = generations[0][0]
+    message = getattr(first, "message", None)
+    return getattr(first, "text", None) if message is None else message

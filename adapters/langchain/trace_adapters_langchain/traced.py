@@ -1,0 +1,341 @@
+"""A chain whose parts may be changed and whose calls may be recorded; it stays a Runnable."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
+
+from trace_adapters import AdapterError, Node, Parameter, ParameterError, SandboxUnavailable
+from trace_adapters.extend import Value, check_values
+from trace_adapters_langchain import parameters as finding
+from trace_adapters_langchain.functions import Terms
+from trace_adapters_langchain.leaves import Source
+from trace_adapters_langchain.lifting import Lifting
+from trace_adapters_langchain.materialising import materialise
+from trace_adapters_langchain.parameters import Found
+from trace_adapters_langchain.recording import Recorder, TracedChain, active, recording, with_recorder
+from trace_adapters_langchain.repairs import repaired
+
+_KEPT_CHAINS = 32
+
+
+class Traced(Runnable[Any, Any], TracedChain):
+    """A chain with named parameters; make one with `trace`.
+
+    Called as a Runnable it behaves as the chain does, under the values in force: its own, those that an optimizer
+    gave its parameters, or those of `ta.using`. It records only in `node`, `node_batch` and `tal.record`.
+
+    Attributes:
+        chain: The user's own chain, never changed.
+        last_trace: The node that the last `node` or `node_batch` gave, of whatever thread; None before.
+    """
+
+    def __init__(
+        self,
+        chain: Runnable[Any, Any],
+        found: Sequence[Found],
+        values: Mapping[str, Any] | None = None,
+        inventory: finding.Inventory | None = None,
+    ) -> None:
+        self.chain = chain
+        self.last_trace: Node | None = None
+        self.inventory = inventory
+        self._found = tuple(found)
+        self._values = {one.key: one.part.value for one in found} | dict(values or {})
+        self._parameters = {one.key: one.parameter(self._values[one.key]) for one in found}
+        self._sources = _own_sources(found, inventory)
+        self._chains: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._own = self._make(self._values)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Key -> parameter, in the order in which they stand in the chain."""
+        return dict(self._parameters)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Key -> the value in force here."""
+        return {key: parameter.data for key, parameter in self._parameters.items()}
+
+    def with_values(self, values: Mapping[str, Any]) -> Traced:
+        """A traced chain of its own with these values; what is not named stays.
+
+        Raises:
+            ParameterError: If a key is unknown or a value does not fit; no model was called.
+        """
+        self.check(values)
+        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory)
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise `ParameterError`, naming the key and the reason, if a value does not fit."""
+        for key, value in values.items():
+            try:
+                check_values(self._parameters, {key: value})
+            except ParameterError as error:
+                if key not in self._parameters:
+                    raise
+                raise type(error)(f"{key}: {error}") from error
+
+    def plain(self) -> Any:
+        """The chain with the values in force, of LangChain's own kinds, without anything of ours.
+
+        Learned code becomes plain functions of this process: what was learned was reviewed, or is trusted.
+        """
+        return materialise(self.chain, self._found, self.values, plain=True)
+
+    def node(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
+        """Call the chain and record it.
+
+        Returns:
+            The output as a node, with everything that led to it; a failed call if the chain raised.
+
+        Raises:
+            SandboxUnavailable: If this machine does not have the sandbox that learned code asks for.
+        """
+        recorder, output, error = Recorder(), None, None
+        with recording(recorder):
+            try:
+                output = self._recorded().invoke(input, config, **kwargs)
+            except (Exception, SystemExit) as raised:
+                error = raised
+        return self._lift(recorder, input, output, error, config)
+
+    async def anode(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
+        """`node`, awaited."""
+        recorder, output, error = Recorder(), None, None
+        with recording(recorder):
+            try:
+                output = await self._recorded().ainvoke(input, config, **kwargs)
+            except (Exception, SystemExit) as raised:
+                error = raised
+        return self._lift(recorder, input, output, error, config)
+
+    def node_batch(
+        self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Node]:
+        """Call the chain on many inputs in one real batch, and record it; an input that fails gives a failed call."""
+        recorders, configs = _recorders(inputs, config)
+        outputs = self._recorded().batch(list(inputs), configs, return_exceptions=True, **kwargs)
+        return self._lift_all(recorders, inputs, outputs, configs)
+
+    async def anode_batch(
+        self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
+    ) -> list[Node]:
+        """`node_batch`, awaited."""
+        recorders, configs = _recorders(inputs, config)
+        outputs = await self._recorded().abatch(list(inputs), configs, return_exceptions=True, **kwargs)
+        return self._lift_all(recorders, inputs, outputs, configs)
+
+    def reads(self) -> tuple[dict[int, Any], dict[int, Any], Any]:
+        """`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
+        read: dict[int, list[tuple[str, Value]]] = {}
+        sources = dict(self._sources)
+        for one in self._found:
+            value = self._parameters[one.key].read()
+            read.setdefault(id(one.owner), []).append((_argument(one), value))  # type: ignore[arg-type]
+            if one.source is not None and value._data != one.part.value:
+                sources[id(one.owner)] = Source(value._data)
+        return read, sources, self.chain
+
+    def _lift(self, recorder: Recorder, input: Any, output: Any, error: Any, config: Any) -> Node:
+        if isinstance(error, SandboxUnavailable):
+            raise error
+        read, sources, chain = self.reads()
+        self.last_trace = Lifting(recorder, read, sources, config).node(chain, input, output, error)
+        return self.last_trace
+
+    def _lift_all(
+        self, recorders: Sequence[Recorder], inputs: Sequence[Any], outputs: Sequence[Any], configs: Sequence[Any]
+    ) -> list[Node]:
+        found = []
+        for recorder, given, output, config in zip(recorders, inputs, outputs, configs, strict=True):
+            error = output if isinstance(output, BaseException) else None
+            found.append(self._lift(recorder, given, None if error is not None else output, error, config))
+        return found
+
+    def _make(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The chain that runs under these values, and the one that runs when it is recorded."""
+        running = materialise(self.chain, self._found, values, plain=False)
+        return running, repaired(running)
+
+    def _in_force(self) -> tuple[Any, Any]:
+        values = {key: parameter.data for key, parameter in self._parameters.items()}
+        if all(value is self._values[key] for key, value in values.items()):
+            return self._own
+        key = json.dumps(values, sort_keys=True, ensure_ascii=False, default=repr)
+        with self._lock:
+            made = self._chains.get(key)
+            if made is not None:
+                self._chains.move_to_end(key)
+                return made
+        self.check(values)
+        made = self._make(values)
+        with self._lock:
+            self._chains[key] = made
+            while len(self._chains) > _KEPT_CHAINS:
+                self._chains.popitem(last=False)
+        return made
+
+    def _recorded(self) -> Any:
+        return self._in_force()[1]
+
+    def _running(self, config: Any) -> tuple[Any, Any]:
+        """The chain to run here, and the config to run it with; where somebody records, the run gets a known id."""
+        recorder = active()
+        if recorder is None:
+            return self._in_force()[0], config
+        if isinstance(config, (list, tuple)):
+            return self._recorded(), [self._known(one, recorder) for one in config]
+        return self._recorded(), self._known(config, recorder)
+
+    def _known(self, config: Any, recorder: Recorder) -> RunnableConfig:
+        own = ensure_config(config)
+        run_id = own.get("run_id") or uuid.uuid4()
+        own["run_id"] = run_id
+        recorder.chains[run_id] = self
+        return own
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        chain, config = self._running(config)
+        return chain.invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        chain, config = self._running(config)
+        return await chain.ainvoke(input, config, **kwargs)
+
+    def batch(self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any) -> Any:
+        chain, configs = self._running(_each(config, inputs))
+        return chain.batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+    ) -> Any:
+        chain, configs = self._running(_each(config, inputs))
+        return await chain.abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        chain, config = self._running(config)
+        return chain.stream(input, config, **kwargs)  # type: ignore[no-any-return]
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        chain, config = self._running(config)
+        async for chunk in chain.astream(input, config, **kwargs):
+            yield chunk
+
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        chain, config = self._running(config)
+        return chain.transform(input, config, **kwargs)  # type: ignore[no-any-return]
+
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        chain, config = self._running(config)
+        async for chunk in chain.atransform(input, config, **kwargs):
+            yield chunk
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        return self.chain.get_name(suffix, name=name)
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
+        return self.chain.InputType
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
+        return self.chain.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        return self.chain.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        return self.chain.get_output_schema(config)
+
+    @property
+    def config_specs(self) -> Any:
+        return self.chain.config_specs
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Any:
+        return self._in_force()[0].get_graph(config)
+
+    def get_prompts(self, config: RunnableConfig | None = None) -> Any:
+        return self._in_force()[0].get_prompts(config)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
+        twin = Traced(self.chain, self._found, copy.deepcopy(self.values, memo), self.inventory)
+        memo[id(self)] = twin
+        return twin
+
+    def __repr__(self) -> str:
+        return f"Traced({self.chain!r}, trainable={list(self._parameters)!r})"
+
+
+def trace(
+    chain: Any,
+    trainable: str | Sequence[str] | None = None,
+    *,
+    uses: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]] = (),
+    trust: str = "sandbox",
+    timeout_s: float = 5.0,
+    sandbox: str | None = None,
+) -> Traced:
+    """Make a chain's parts changeable and its calls recordable.
+
+    Args:
+        chain: Any Runnable; never changed.
+        trainable: Kinds ("prompt", "examples", "code", "tool", "partial"), names or globs over names; default all
+            kinds but "partial". Nothing else is touched.
+        uses: Host functions that learned code may call, as callables or name -> callable.
+        trust: "sandbox", or "in-process" to run learned code here with all that the function's module reaches.
+        timeout_s: Wall-clock limit of one call of learned code in the sandbox.
+        sandbox: "auto", "strict", "bwrap" or "monty". Default: what the optimization says, else "auto".
+
+    Raises:
+        AdapterError: If `chain` is no Runnable, or has nothing to train.
+        SettingError: If `trainable` names nothing, or what cannot be trained; the message says why.
+    """
+    if isinstance(chain, Traced):
+        chain = chain.plain()
+    if not isinstance(chain, Runnable):
+        raise AdapterError(f"Expected a LangChain Runnable, got {chain!r}.")
+    inventory = finding.take_inventory(chain, Terms(uses, trust, timeout_s, sandbox))
+    return Traced(chain, finding.select(inventory, trainable), None, inventory)
+
+
+def _own_sources(found: Sequence[Found], inventory: finding.Inventory | None) -> dict[int, Source]:
+    """`id` of a runnable -> its own source, also of functions that are not trained."""
+    every = {one.key: one for one in (*(inventory.found if inventory is not None else ()), *found)}
+    sources: dict[int, Source] = {}
+    for one in every.values():
+        if one.source is not None:
+            function = one.function
+            code = None if getattr(function, "__name__", "") == "<lambda>" else one.source.source
+            sources.setdefault(id(one.owner), Source(one.part.value, code, function))
+    return sources
+
+
+def _argument(one: Found) -> str:
+    """The name under which a runnable reads a parameter."""
+    role = one.part.role.replace(".", "_")
+    return {"": "template"}.get(role, role) if one.source is None else f"{role}_code" if role else "code"
+
+
+def _each(config: Any, inputs: Sequence[Any]) -> Any:
+    """A config for each input where a recorder must know the runs; else as it was given."""
+    if active() is None or isinstance(config, (list, tuple)):
+        return config
+    return [config] * len(inputs)
+
+
+def _recorders(inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
+    configs = list(config) if isinstance(config, (list, tuple)) else [config] * len(inputs)
+    recorders = [Recorder() for _ in inputs]
+    return recorders, [with_recorder(one, recorder) for one, recorder in zip(configs, recorders, strict=True)]
