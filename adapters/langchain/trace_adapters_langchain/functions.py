@@ -14,8 +14,12 @@ from typing import Any
 
 from trace_adapters import CodeError
 from trace_adapters.extend import LearnedFunction, load_function, read_source
+from trace_adapters_langchain.codecs import register_codecs
 
 _RUNNER_ARGUMENTS = ("config", "run_manager")  # LangChain gives these to functions that ask for them
+
+
+register_codecs()
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ def _find_lambda(function: types.FunctionType) -> ast.Lambda:
     found = [node for node in _lambdas(text) if node.lineno == code.co_firstlineno and _is_compiled_to(node, code)]
     if len(found) != 1:
         raise CodeError(
-            f"The source of the lambda in line {code.co_firstlineno} of {code.co_filename!r} cannot be told; if the file "
-            "was changed, start the program again, else write the lambda as a function."
+            f"The source of the lambda in line {code.co_firstlineno} of {code.co_filename!r} cannot be told; if the "
+            "file was changed, start the program again, else write the lambda as a function."
         )
     return found[0]
 

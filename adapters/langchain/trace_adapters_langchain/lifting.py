@@ -198,15 +198,14 @@ class Lifting:
             return self._attempts(run, attempts, [bound] * len(attempts), flow)
         if bound is None:
             return self._call(run, None, flow, ())
-        return self.place([run], bound, flow, run.name)  # a stream is not retried
+        return self._lift(run, *self._resolved(bound, flow))  # a stream is not retried
 
     def _attempts(self, run: RecordedRun, attempts: Sequence[RecordedRun], known: Sequence[Any], flow: Flow) -> Flow:
         """The attempt that went well, because the others failed; the first failure if none did."""
         failed: dict[str, Node] = {}
         failures: list[Failure] = []
-        key = None
         for attempt, runnable in zip(attempts, known, strict=False):
-            found = self.place([attempt], runnable, self._with_failure(flow, attempt, failed, key), run.name)
+            found = self.place([attempt], runnable, self._with_failure(flow, attempt, failed), run.name)
             if not isinstance(found, Failure):
                 return self._first_failure(run, [found], flow) or chosen(found, failed)
             failed[f"failed_attempt_{len(failed) + 1}"] = found.node()
@@ -216,7 +215,7 @@ class Lifting:
         return next((one for one in failures if one.error is run.error), failures[0])
 
     @staticmethod
-    def _with_failure(flow: Flow, attempt: RecordedRun, failed: Mapping[str, Node], key: Any) -> Flow:
+    def _with_failure(flow: Flow, attempt: RecordedRun, failed: Mapping[str, Node]) -> Flow:
         """The input of an attempt, with the error of the one before if LangChain put it there."""
         if not failed or not isinstance(attempt.inputs, dict):
             return flow

@@ -204,7 +204,9 @@ def _check_filled_twice(text: str, name: str, form: str) -> None:
     try:
         templates.check_template(text, " ", form)
     except ParameterError as error:
-        advice = "write braces twice in examples: {{ and }}" if form == templates.F_STRING else "leave out what it fills"
+        advice = (
+            "write braces twice in examples: {{ and }}" if form == templates.F_STRING else "leave out what it fills"
+        )
         raise ParameterError(f"The example's {name} {text!r} would be filled as a template; {advice}.") from error
 
 

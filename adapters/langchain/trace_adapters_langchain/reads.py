@@ -56,9 +56,13 @@ def _reads_in(node: ast.AST, argument: str) -> Iterator[tuple[str, ast.AST]]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
         if _is_argument(node.func.value, argument) and node.args and _is_key(node.args[0]):
             yield node.args[0].value, node.func.value  # type: ignore[attr-defined]
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-        if _is_argument(node.comparators[0], argument) and _is_key(node.left):
-            yield node.left.value, node.comparators[0]  # type: ignore[attr-defined]
+    elif _is_membership(node) and _is_argument(node.comparators[0], argument):  # type: ignore[attr-defined]
+        yield node.left.value, node.comparators[0]  # type: ignore[attr-defined]
+
+
+def _is_membership(node: ast.AST) -> bool:
+    is_in = isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn))
+    return is_in and _is_key(node.left)  # type: ignore[attr-defined]
 
 
 def _is_argument(node: ast.AST, argument: str) -> bool:

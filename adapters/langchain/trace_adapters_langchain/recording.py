@@ -193,7 +193,9 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         name = name or (serialized or {}).get("name")
-        self._start(run_id, parent_run_id, "tool", name, tags, metadata, input_str if inputs is None else snapshot(inputs))
+        self._start(
+            run_id, parent_run_id, "tool", name, tags, metadata, input_str if inputs is None else snapshot(inputs)
+        )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, snapshot(output))

@@ -15,8 +15,8 @@ F_STRING, MUSTACHE, JINJA2 = FORMATS = ("f-string", "mustache", "jinja2")
 Field = tuple[str, str, str | None]  # of an f-string template: name, format, conversion
 
 
-def check_text(text: object, base: str) -> None:
-    """Refuse what is no text, or an empty one where there was something.
+def check_text(text: object, base: str) -> str:
+    """Give a text back; refuse what is none, or an empty one where there was something.
 
     Raises:
         ParameterError: With a sentence that says what to do.
@@ -25,13 +25,14 @@ def check_text(text: object, base: str) -> None:
         raise ParameterError(f"Expected a text, got {text!r}.")
     if base.strip() and not text.strip():
         raise ParameterError("The text is empty; keep what it is for.")
+    return text
 
 
-def check_template(text: object, base: str, form: str) -> None:
+def check_template(new: object, base: str, form: str) -> None:
     """Refuse a text that cannot take the place of a template.
 
     Args:
-        text: The new text.
+        new: The new text.
         base: The template's own.
         form: The format of both, one of `FORMATS`.
 
@@ -39,8 +40,7 @@ def check_template(text: object, base: str, form: str) -> None:
         ParameterError: If a variable was dropped or invented, braces are not doubled, another template format is used,
             or a variable does more than it did: formats and conversions stay as they are.
     """
-    check_text(text, base)
-    assert isinstance(text, str)  # noqa: S101 - for the type checker; check_text has raised
+    text = check_text(new, base)
     if form == F_STRING:
         _check_f_string(text, base)
     else:

@@ -22,7 +22,7 @@ class AnsweringModel(BaseChatModel):
     """Answers with `answer(text of the messages)`; `asked` are the texts."""
 
     answer: Callable[[str], str]
-    asked: list[str] = []
+    asked: list[str]
 
     @property
     def _llm_type(self) -> str:
