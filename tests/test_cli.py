@@ -79,6 +79,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer(request: ChatRequest) -> str:
     """Answers only those who say please; as an optimizer it finds that out."""
     text = request.messages[-1]["content"]
+    if "# Question" in text:
+        return "Be polite."
     if "Feedback" in text:
         return '<reasoning>Be polite.</reasoning>\n<value name="template">Please, what is {q}?</value>'
     if not text.startswith("Please"):
@@ -145,6 +147,17 @@ def test_the_learned_program_is_better_on_held_out_examples(
         assert len(study.evaluations(split="test")) == 12
         assert {totals.role for totals in study.totals()} == {"forward", "optimizer"}
         assert store.studies()[0].state == "finished"
+
+
+def test_textual_gradients_are_chosen_by_name(
+    here: Path, optimize: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They ask about the calls of the program first, then for the template."""
+    assert optimize("--optimizer", "textgrad", "--metric-calls", "50") == 0
+    assert "best 1.000" in capsys.readouterr().out
+    with Store.open(here / "study.db") as store:
+        trials = store.load_study("sums").trials()
+        assert [trial.origin for trial in trials][:2] == ["base", "textgrad"]
 
 
 def test_fewer_held_out_examples_are_judged_on_demand(

@@ -70,6 +70,21 @@ def test_the_readmes_plain_program_learns(answers):
     assert known["x"].data == 60
 
 
+def test_the_textual_gradients_program_learns(monkeypatch):
+    """Both prompts change, after five calls: three about the calls and two for the prompts."""
+
+    def reply(messages):
+        system = str(messages[0]["content"])
+        name = system.partition("Reply in exactly")[2].partition('name="')[2].partition('"')[0]
+        return f'<value name="{name}">Be warm.</value>' if name else "Be warmer."
+
+    lm = ta.ScriptedLM(reply)
+    monkeypatch.setattr(ta, "LM", lambda *_, **__: lm)
+    known = run(DOCS / "textual-gradients.md", {})
+    assert (known["draft"].data, known["polish"].data) == ("Be warm.", "Be warm.")
+    assert len(lm.calls) == 3 + 2
+
+
 @pytest.mark.parametrize(
     ("page", "section", "learned"), [("README.md", "DSPy", "better"), ("docs/dspy.md", "", "again")]
 )

@@ -44,6 +44,7 @@ FACES = {
         "Study",
         "StudyExists",
         "StudyNotFound",
+        "TextGrad",
         "TraceAdaptersError",
         "TraceGraph",
         "UntrustedCode",

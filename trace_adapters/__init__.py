@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trace_adapters.optimization import optimize as optimize
     from trace_adapters.optimizers.demos import Demonstrations as Demonstrations
     from trace_adapters.optimizers.optoprime import OptoPrime as OptoPrime
+    from trace_adapters.optimizers.textgrad import TextGrad as TextGrad
     from trace_adapters.search.budget import Budget as Budget
     from trace_adapters.study import Store as Store, Study as Study
     from trace_adapters.targets import wrap as wrap
@@ -82,6 +83,7 @@ _HOMES = {
     "Study": "trace_adapters.study",
     "StudyExists": "trace_adapters.errors",
     "StudyNotFound": "trace_adapters.errors",
+    "TextGrad": "trace_adapters.optimizers.textgrad",
     "TraceAdaptersError": "trace_adapters.errors",
     "TraceGraph": "trace_adapters.traces",
     "UntrustedCode": "trace_adapters.errors",

@@ -22,6 +22,7 @@ from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import Optimizer
 from trace_adapters.optimizers.demos import Demonstrations
 from trace_adapters.optimizers.optoprime import OptoPrime
+from trace_adapters.optimizers.textgrad import TextGrad
 from trace_adapters.optimizers.turns import Turns
 from trace_adapters.progress import Progress
 from trace_adapters.search.budget import Budget, Meter
@@ -32,7 +33,8 @@ from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
 from trace_adapters.targets import ASYNC_METRIC, Target, check_values, wrap
 
-OPTIMIZERS = ("optoprime", "demos")
+ASKING: dict[str, type[OptoPrime] | type[TextGrad]] = {"optoprime": OptoPrime, "textgrad": TextGrad}  # of a model
+OPTIMIZERS = (*ASKING, "demos")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def optimize(
         trainset: Examples to learn from, in the program's own form.
         metric: Judges an output: a number, (score, text) or `Feedback`; higher is better.
         valset: Examples to choose by; default the training set.
-        optimizer: "optoprime", "demos", an optimizer, or several that take turns by what has paid.
+        optimizer: "optoprime", "textgrad", "demos", an optimizer, or several that take turns by what has paid.
         search: "greedy": one incumbent, replaced by a child that is better on the minibatch its proposer saw and
             not worse on `valset`.
         lm: The model that proposes: a name for `ta.LM`, a model, a client of a framework, or a callable.
@@ -298,15 +300,15 @@ def _optimizer(
 ) -> Optimizer:
     if isinstance(chosen, Optimizer) and not isinstance(chosen, type):
         return chosen
-    if chosen == "optoprime":
+    if isinstance(chosen, str) and chosen in ASKING:
         if lm is None:
             raise SettingError(
-                "optimizer='optoprime' asks a language model: pass lm='gpt-4o-mini', ta.LM(...) or 'local'."
+                f"optimizer={chosen!r} asks a language model: pass lm='gpt-4o-mini', ta.LM(...) or 'local'."
             )
         mine = [p for p in parameters if p.kind != "demos"]
         if not mine:
-            raise SettingError("optoprime has no parameter to propose: every one is a list of demonstrations.")
-        return OptoPrime(mine, lm=lm, objective=objective)
+            raise SettingError(f"{chosen} has no parameter to propose: every one is a list of demonstrations.")
+        return ASKING[chosen](mine, lm=lm, objective=objective)
     if chosen == "demos":
         mine = [p for p in parameters if p.kind == "demos"]
         if not mine:

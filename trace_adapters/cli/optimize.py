@@ -45,7 +45,7 @@ from trace_adapters.cli.printing import Page
 from trace_adapters.cli.stores import StoreOption, store_address
 from trace_adapters.errors import SettingError
 from trace_adapters.lm import LM
-from trace_adapters.optimization import Result, optimize as run
+from trace_adapters.optimization import ASKING, Result, optimize as run
 from trace_adapters.sandboxing import AUTO, BWRAP, STRICT
 from trace_adapters.search.budget import Budget
 from trace_adapters.study.export import PROGRAM_FOLDER, require_export_place
@@ -63,7 +63,9 @@ def optimize(
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     optimizer_model: Annotated[str | None, typer.Option(help="The model that proposes. Default: --model.")] = None,
-    optimizer: Annotated[str, typer.Option(help="'optoprime', 'demos', or both with a comma.")] = "optoprime",
+    optimizer: Annotated[
+        str, typer.Option(help="'optoprime', 'textgrad', 'demos', or several with commas.")
+    ] = "optoprime",
     store: StoreOption = None,
     study: Annotated[
         str | None, typer.Option(help="Name in the store. Default: the program's class and a free number.")
@@ -150,7 +152,7 @@ def _program_model(
     optimizer_model: str | None,
     optimizers: Sequence[str],
 ) -> LM | None:
-    proposes = "optoprime" in optimizers and optimizer_model is None
+    proposes = any(name in ASKING for name in optimizers) and optimizer_model is None
     if model is not None and not accepts(factory, "lm") and not proposes:
         raise SettingError("nothing uses --model: the function takes no 'lm', and the optimizer has none or another")
     if base_url is not None and model is None and optimizer_model is None:

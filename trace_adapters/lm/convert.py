@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -217,6 +219,8 @@ class _Client:
     def __init__(self, client: Any, name: str) -> None:
         self._client = client
         self._name = name
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}  # process -> loop
+        self._lock = threading.Lock()
         self._address = Address(str(getattr(client, "base_url", "")), "")
 
     def ask(self, question: Question, n: int) -> list[Reply]:
@@ -235,8 +239,17 @@ class _Client:
             raise model_error(error, self._name, self._address) from error
         return read_replies(response, None, time.perf_counter() - started)
 
-    def ask_in_new_loop(self, question: Question, n: int) -> list[Reply]:
-        return asyncio.run(self.aask(question, n))
+    def ask_on_own_loop(self, question: Question, n: int) -> list[Reply]:
+        """From any thread, on one loop: connections that are kept belong to the loop that opened them."""
+        return asyncio.run_coroutine_threadsafe(self.aask(question, n), self._own_loop()).result()
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            loop = self._loops.get(os.getpid())
+            if loop is None:
+                loop = self._loops[os.getpid()] = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="async client", daemon=True).start()
+            return loop
 
     def _request(self, question: Question, n: int) -> dict[str, Any]:
         options = dict(question.options)
@@ -252,7 +265,7 @@ def _from_client(client: Any, name: str | None, profile: Profile) -> AdaptedLM:
         )
     asked = _Client(client, name)
     if hasattr(client, "__aenter__"):
-        return AdaptedLM(name, asked.ask_in_new_loop, asked.aask, profile=profile)
+        return AdaptedLM(name, asked.ask_on_own_loop, asked.aask, profile=profile)
     return AdaptedLM(name, asked.ask, None, profile=profile)
 
 

@@ -27,6 +27,7 @@ class Proposal:
         completion_tokens: Of this reply; None if unknown.
         examples: Ids of the training examples that the values quote (`TraceGraph.info["example_id"]`); the proposal
             is not compared on these.
+        repeats: Whether the reply was rejected only because it gives values that are known already.
     """
 
     candidate: dict[str, Any] | None
@@ -37,6 +38,7 @@ class Proposal:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     examples: tuple[str, ...] = ()
+    repeats: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,18 @@ class Memory:
         tried = (o for o in reversed(self.entries) if o.candidate is not None)
         return next((o for o in tried if canonical(o.candidate) == wanted), None)
 
+    def about(self, key: str, name: str, base: Mapping[str, Any]) -> Memory:
+        """What is remembered of one parameter: its other values, and replies that named it.
+
+        Args:
+            key: The parameter's key.
+            name: Its name in prompts.
+            base: Parameter key -> current value.
+        """
+        found = Memory(self.size)
+        found.entries = [outcome for outcome in self.entries if concerns(outcome, key, name, base)]
+        return found
+
     def since_accepted(self) -> list[Outcome]:
         """The entries after the last one that was accepted."""
         positions = [position for position, outcome in enumerate(self.entries) if outcome.accepted]
@@ -75,6 +87,13 @@ class Memory:
                 max_tokens -= tokens
                 chosen.insert(0, entry)
         return "\n\n".join(chosen)
+
+
+def concerns(outcome: Outcome, key: str, name: str, base: Mapping[str, Any]) -> bool:
+    """Whether an outcome is one of another value of a parameter, or of a reply that named it."""
+    if outcome.candidate is None:
+        return f'name="{name}"' in outcome.reply
+    return key in outcome.candidate and not same(outcome.candidate[key], base.get(key))
 
 
 def _differs(values: Mapping[str, Any], base: Mapping[str, Any]) -> bool:

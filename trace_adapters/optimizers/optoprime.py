@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from trace_adapters.errors import SettingError
-from trace_adapters.lm.convert import as_lm
 from trace_adapters.lm.messages import count_tokens
-from trace_adapters.lm.replies import LanguageModel
 from trace_adapters.nodes import Parameter
-from trace_adapters.optimizers.base import Outcome, Proposal, Verbs, base_values, listed
-from trace_adapters.optimizers.budget import show_value
+from trace_adapters.optimizers.asking import SPARE_TOKENS, AskingVerbs, report_and_past, shown_texts
+from trace_adapters.optimizers.base import Proposal, base_values
 from trace_adapters.optimizers.evidence import feeds_a_model
-from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.questions import Question, ask
 from trace_adapters.optimizers.replies import free_tag
-from trace_adapters.optimizers.report import Report, parameter_names, read_mask, write_report
+from trace_adapters.optimizers.report import read_mask
 from trace_adapters.optimizers.small import small_question
 from trace_adapters.optimizers.templates import fill
 from trace_adapters.traces import TraceGraph
 
-_MEMORY_SHARE = 0.25  # of the prompt's tokens, at most
-_SPARE_TOKENS = 16
 COSTLY_SAMPLES = 3
 _EVIDENCE = 8
 _OBSERVED = 24  # runs that a small model's questions may quote beside those of the step
 
 
-class OptoPrime(Verbs):
+class OptoPrime(AskingVerbs):
     """Asks a language model for new values, once a step.
 
     Parameters of kind "demos" are left to `Demonstrations`: a model would have to invent the program's outputs.
@@ -69,22 +64,16 @@ class OptoPrime(Verbs):
         profile: Literal["strong", "small"] | None = None,
         temperature: float | None = None,
     ) -> None:
-        super().__init__(p for p in listed(parameters) if not (isinstance(p, Parameter) and p.kind == "demos"))
-        if lm is None:
-            raise SettingError('OptoPrime asks a language model; give one: OptoPrime(parameters, lm=LM("…")).')
-        if memory_size < 0 or max_prompt_tokens < 1:
-            raise SettingError(
-                f"Expected memory_size >= 0 and max_prompt_tokens >= 1, got {memory_size!r} and {max_prompt_tokens!r}."
-            )
-        self.lm: LanguageModel = as_lm(lm)
-        self.objective = objective or fill("objective").strip()
+        super().__init__(
+            parameters,
+            lm,
+            objective=objective,
+            memory_size=memory_size,
+            max_prompt_tokens=max_prompt_tokens,
+            profile=profile,
+            temperature=temperature,
+        )
         self.mask = read_mask(mask)
-        self.max_prompt_tokens = max_prompt_tokens
-        self.profile = profile or self.lm.profile
-        if self.profile not in ("strong", "small"):
-            raise SettingError(f"profile is 'strong', 'small' or None, got {profile!r}.")
-        self.temperature = temperature
-        self.memory = Memory(memory_size)
         self._observed: deque[TraceGraph] = deque(maxlen=_OBSERVED)
         self.default_proposals = 1 if self.profile == "strong" else 4
         self.wants_evidence = 0 if self.profile == "strong" else _EVIDENCE
@@ -123,10 +112,6 @@ class OptoPrime(Verbs):
         if self.profile == "small":
             self._observed.extend(traces)
 
-    def tell(self, outcome: Outcome) -> None:
-        """Remember what became of a proposal, of this optimizer or another one."""
-        self.memory.tell(outcome)
-
     def _small(self, traces: Sequence[TraceGraph], base: Mapping[str, Any], seed: int) -> Question:
         return small_question(
             self.lm,
@@ -141,30 +126,14 @@ class OptoPrime(Verbs):
         )
 
     def _strong(self, traces: Sequence[TraceGraph], base: Mapping[str, Any]) -> Question:
-        tag = free_tag(_texts(traces, base, self.memory))
+        tag = free_tag(shown_texts(traces, base, self.memory))
         system = fill("optoprime_system", tag=tag)
         frame = fill("optoprime_user", objective=self.objective, report="", memory="")
-        room = self.max_prompt_tokens - count_tokens(system) - count_tokens(frame) - _SPARE_TOKENS
-        names = {name: parameter for parameter, name in parameter_names(self.parameters).items()}
-        past = self.memory.text(names, base, tag=tag, max_tokens=int(room * _MEMORY_SHARE))
-        past = f"\n# Past attempts\n\n{past}\n" if past else ""
-        try:
-            report = self._report(traces, base, tag, room - count_tokens(past))
-        except SettingError:  # no room beside the memory
-            past, report = "", self._report(traces, base, tag, room)
+        room = self.max_prompt_tokens - count_tokens(system) - count_tokens(frame) - SPARE_TOKENS
+        report, past = report_and_past(
+            traces, self.parameters, base, self.memory, tag=tag, max_tokens=room, mask=self.mask
+        )
         user = fill("optoprime_user", objective=self.objective, report=report.text.strip(), memory=past)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         options = {} if self.temperature is None else {"temperature": self.temperature}
         return Question(messages, report.names, base, tag, options)
-
-    def _report(self, traces: Sequence[TraceGraph], base: Mapping[str, Any], tag: str, max_tokens: int) -> Report:
-        return write_report(traces, self.parameters, base, tag=tag, mask=self.mask, max_tokens=max_tokens)
-
-
-def _texts(traces: Sequence[TraceGraph], base: Mapping[str, Any], memory: Memory) -> Iterator[str]:
-    """Every text that the prompt may show."""
-    for trace in traces:
-        yield trace.feedback.text
-        yield from (show_value(node._data)[0] for node in (*trace.blanket, *trace.nodes, trace.output))
-    for values in (base, *(outcome.candidate or {} for outcome in memory.entries)):
-        yield from (show_value(value)[0] for value in values.values())

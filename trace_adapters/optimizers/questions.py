@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trace_adapters.lm.messages import sendable
@@ -35,30 +35,38 @@ class Question:
     around: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One reply to a question, as it came and as it was read."""
+
+    reply: Reply
+    reading: Reading
+
+
 def ask(lm: LanguageModel, question: Question, memory: Memory, *, n: int, seed: int, origin: str) -> list[Proposal]:
     """Ask for n samples and read each; usable ones first, and none twice."""
-    first_sample = seed * n
-    messages, options = sendable([dict(message) for message in question.messages]), sendable(dict(question.options))
-    replies = lm(messages, n=n, role="optimizer", sample_index=first_sample, **options)
     proposals = []
     seen: set[str] = set()
-    for reply in replies:
-        reading = read_reply(
-            sendable(reply.text),
-            question.names,
-            question.base,
-            tag=question.tag,
-            cut_off=reply.finish_reason == "length",
-            around=question.around,
-        )
+    for sample in samples(lm, question, n=n, first=seed * n):
+        reading = sample.reading
         candidate = None if reading.rejected else {**question.base, **reading.values}
-        rejected = reading.rejected or _repeated(candidate or {}, memory, seen)
+        known = None if reading.rejected else repeated(candidate or {}, memory, seen)
+        rejected = reading.rejected or known
         seen.add(canonical(candidate))
-        proposals.append(_proposal(reading, reply, None if rejected else candidate, rejected, origin))
+        proposal = _proposal(reading, sample.reply, None if rejected else candidate, rejected, origin)
+        proposals.append(replace(proposal, repeats=reading.repeats or known is not None))
     return sorted(proposals, key=lambda proposal: proposal.candidate is None)
 
 
-def _repeated(candidate: Mapping[str, Any], memory: Memory, seen: set[str]) -> str | None:
+def samples(lm: LanguageModel, question: Question, *, n: int, first: int) -> list[Sample]:
+    """The samples `first`, `first` + 1, … of the replies to a question."""
+    messages, options = sendable([dict(message) for message in question.messages]), sendable(dict(question.options))
+    replies = lm(messages, n=n, role="optimizer", sample_index=first, **options)
+    return [Sample(reply, _read(reply, question)) for reply in replies]
+
+
+def repeated(candidate: Mapping[str, Any], memory: Memory, seen: set[str]) -> str | None:
+    """The reason to reject values that another sample of the step has, or that were tried before; None if neither."""
     if canonical(dict(candidate)) in seen:
         return f"{REPEATED}are the same as those of another sample of this step."
     tried = memory.find(candidate)
@@ -66,6 +74,17 @@ def _repeated(candidate: Mapping[str, Any], memory: Memory, seen: set[str]) -> s
         return None
     score = "without a score" if tried.score is None else f"with score {tried.score:.3g}"
     return f"{REPEATED}were tried before, {score}."
+
+
+def _read(reply: Reply, question: Question) -> Reading:
+    return read_reply(
+        sendable(reply.text),
+        question.names,
+        question.base,
+        tag=question.tag,
+        cut_off=reply.finish_reason == "length",
+        around=question.around,
+    )
 
 
 def _proposal(

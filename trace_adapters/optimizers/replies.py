@@ -30,11 +30,13 @@ class Reading:
         values: Parameter key -> new value, only what changes; empty if rejected.
         reasoning: The text that stood in `<reasoning>`, or before the first value.
         rejected: Why nothing of the reply is used, or None.
+        repeats: Whether that is only because it gives the current values.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     reasoning: str = ""
     rejected: str | None = None
+    repeats: bool = False
 
 
 def free_tag(texts: Iterable[str], stem: str = DEFAULT_TAG) -> str:
@@ -84,7 +86,8 @@ def read_reply(
     changed = {key: value for key, value in values.items() if not same(value, base.get(key))}
     if not changed:
         given = ", ".join(found)
-        return Reading({}, reasoning, f"The reply changes nothing: the new value of {given} equals the current one.")
+        why = f"The reply changes nothing: the new value of {given} equals the current one."
+        return Reading({}, reasoning, why, repeats=True)
     return Reading(changed, reasoning)
 
 

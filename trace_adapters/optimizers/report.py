@@ -30,12 +30,14 @@ class Report:
         names: The variable names that stand in it -> parameter.
         tokens: Estimate of the length.
         traces: How many of the traces are in it; fewer than given if not all fit.
+        nodes: The nodes of the first trace -> their names.
     """
 
     text: str
     names: dict[str, Parameter]
     tokens: int
     traces: int
+    nodes: dict[Node, str]
 
 
 def write_report(
@@ -77,7 +79,8 @@ def write_report(
             pieces += _runs(views, len(traces), hidden, repeats)
             if shorten(pieces, max_tokens):
                 text = "\n".join(str(piece) for piece in pieces).strip() + "\n"
-                return Report(text, by_name, count_tokens(text), count)
+                shown = {node: views[0].name(node) for node in (*traces[0].blanket, *traces[0].nodes)}
+                return Report(text, by_name, count_tokens(text), count, shown)
     needed = sum(count_tokens(str(piece)) for piece in pieces)
     raise SettingError(
         f"The variables {list(by_name)} and the feedback of one trace need about {needed} tokens, and only "

@@ -10,11 +10,10 @@ from trace_adapters.errors import SettingError
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.lm.replies import LanguageModel
 from trace_adapters.nodes import Parameter
-from trace_adapters.optimizers.base import same
 from trace_adapters.optimizers.budget import show_value
 from trace_adapters.optimizers.evidence import Call, calls_of
 from trace_adapters.optimizers.grammars import frame_of, reply_grammar
-from trace_adapters.optimizers.memory import Memory
+from trace_adapters.optimizers.memory import Memory, concerns
 from trace_adapters.optimizers.questions import Question
 from trace_adapters.optimizers.replies import free_tag
 from trace_adapters.optimizers.report import parameter_names
@@ -58,7 +57,7 @@ def small_question(
     parameter = choose_parameter(traces, parameters, base, memory, seed)
     name, value = parameter_names(parameters)[parameter], base[parameter.key]
     tag = free_tag([show_value(value)[0]])
-    replace = parameter.kind == "text" and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
+    replace = replaces_text(parameter, value, seed)
     problem = Problem(parameter, name, value, tag, traces, [*traces, *beside], memory, replace)
     prompt = write_prompt(problem, _SIZES[0])
     for size in _SIZES:
@@ -69,14 +68,44 @@ def small_question(
             f"The question for {parameter.key!r} needs at least {count_tokens(prompt)} tokens, max_prompt_tokens "
             f"is {max_prompt_tokens}; its value is never cut, so raise max_prompt_tokens."
         )
+    options = reply_options(lm, parameter, name, value, tag, temperature=temperature, last=last_sentence(problem))
+    around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
+    return Question([{"role": "user", "content": prompt}], {name: parameter}, base, tag, options, around)
+
+
+def replaces_text(parameter: Parameter, value: Any, seed: int) -> bool:
+    """Whether new sentences take the place of a text's present ones: of short texts, for odd seeds."""
+    return parameter.kind == "text" and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
+
+
+def reply_options(
+    lm: LanguageModel,
+    parameter: Parameter,
+    name: str,
+    value: Any,
+    tag: str,
+    *,
+    temperature: float | None,
+    last: str = "",
+) -> dict[str, Any]:
+    """Options of a call that asks a small model for a value; with a grammar if it knows grammars.
+
+    Args:
+        lm: The model.
+        parameter: Of a text, a few sentences are asked for.
+        name: Its name in the prompt.
+        value: Its current value.
+        tag: The reply's tag.
+        temperature: Default `SMALL_TEMPERATURE`.
+        last: The sentence that sentences must end with, if any.
+    """
     options: dict[str, Any] = {
         "temperature": SMALL_TEMPERATURE if temperature is None else temperature,
         "max_tokens": SMALL_REPLY_TOKENS + count_tokens(show_value(value)[0]),
     }
     if lm.supports_grammar:
-        options["grammar"] = reply_grammar(parameter, name, value, tag, last=last_sentence(problem))
-    around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
-    return Question([{"role": "user", "content": prompt}], {name: parameter}, base, tag, options, around)
+        options["grammar"] = reply_grammar(parameter, name, value, tag, last=last)
+    return options
 
 
 def choose_parameter(
@@ -117,10 +146,4 @@ def _call_blame(parameter: Parameter, call: Call) -> float:
 
 
 def _attempts(parameter: Parameter, name: str, base: Mapping[str, Any], memory: Memory) -> int:
-    key = parameter.key
-    return sum(
-        f'name="{name}"' in outcome.reply
-        if outcome.candidate is None
-        else key in outcome.candidate and not same(outcome.candidate[key], base.get(key))
-        for outcome in memory.since_accepted()
-    )
+    return sum(concerns(outcome, parameter.key, name, base) for outcome in memory.since_accepted())

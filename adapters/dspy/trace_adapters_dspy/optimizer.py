@@ -54,20 +54,21 @@ class Estimate:
         metric_calls: Judged runs of the program.
         program_calls: Calls of the program's language models, if every predictor is asked once a run.
         prompt_tokens: Rough, of these calls, as the prompts are now.
-        optimizer_calls: Questions to the optimizer's model.
+        optimizer_calls: Questions to the optimizer's model; None for "textgrad", which asks about every call of a run.
         keys: The parameters that would be trained.
     """
 
     metric_calls: int
     program_calls: int
     prompt_tokens: int
-    optimizer_calls: int
+    optimizer_calls: int | None
     keys: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        asked = "an unknown number of" if self.optimizer_calls is None else self.optimizer_calls
         return (
             f"at most {self.metric_calls} runs of the program with about {self.program_calls} model calls "
-            f"({self.prompt_tokens} prompt tokens), and {self.optimizer_calls} optimizer calls; "
+            f"({self.prompt_tokens} prompt tokens), and {asked} optimizer calls; "
             f"training {', '.join(self.keys)}"
         )
 
@@ -80,7 +81,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
             object with `score` and `feedback` such as `dspy.Prediction(score=..., feedback=...)`.
         lm: The optimizer's model: a name for `ta.LM`, a `ta.LM`, a `dspy.LM`, or a function of a prompt. Default:
             the model of `dspy.configure`.
-        optimizer: "optoprime", "demos", or several that take turns; see `ta.optimize`.
+        optimizer: "optoprime", "textgrad", "demos", or several that take turns; see `ta.optimize`.
         train: What is learned: "instructions", "code" (`tad.Function`), "text" (`tad.Text`), "demos".
         include: Globs; only parameters whose key matches one.
         freeze: Globs; not those whose key matches one, e.g. `["predict.*"]`.
@@ -212,10 +213,10 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         prompts = sum(count_tokens(_prompt_text(predictor)) + mean for predictor in predictors)
         steps = runs // (2 * self.minibatch_size)
         steps = steps if self.max_steps is None else min(steps, self.max_steps)
-        asks = "optoprime" in ([self.optimizer] if isinstance(self.optimizer, str) else list(self.optimizer))
-        return Estimate(
-            runs, runs * len(predictors), int(runs * prompts), steps if asks else 0, list(target.parameters())
-        )
+        chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
+        names = list(chosen) if isinstance(chosen, Sequence) else []
+        asked = None if "textgrad" in names else steps if "optoprime" in names else 0
+        return Estimate(runs, runs * len(predictors), int(runs * prompts), asked, list(target.parameters()))
 
     def _target(self, student: Any) -> DspyTarget:
         chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
