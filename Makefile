@@ -30,7 +30,7 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dspy,local,monty,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dspy,local,monty,textgrad,dev]"
 	@touch $@
 
 # Idempotent: weights that are there already are not fetched again.
@@ -78,7 +78,7 @@ bench: bench-core model
 
 $(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[dspy]" hypothesis pytest pytest-asyncio pytest-timeout
+	$(LOWEST)/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[dspy,textgrad]" hypothesis pytest pytest-asyncio pytest-timeout
 	@touch $@
 
 # Not every test again: those of the rooms that stand on a dependency.

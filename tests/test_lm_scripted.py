@@ -185,6 +185,32 @@ async def test_as_lm_of_a_chat_model():
         assert reply.usage == Usage(3, 2)
 
 
+def test_as_lm_of_an_engine():
+    """An object with generate(prompt, system_prompt=...) gets the system messages apart, and options that it takes."""
+
+    class Engine:
+        model_string = "engine-1"
+
+        def generate(self, content, system_prompt=None, temperature=0.0):
+            return f"{system_prompt} | {content} | {temperature}"
+
+    class Called(Engine):
+        def __call__(self, content, **kwargs):
+            return "called: " + self.generate(content, **kwargs)
+
+    question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    reply = as_lm(Engine())(question, temperature=0.5, seed=3)[0]
+    assert (reply.text, reply.model, reply.finish_reason) == ("Be brief. | 2 + 2? | 0.5", "engine-1", None)
+    assert as_lm(Called())("2 + 2?", n=2)[1].text == "called: None | 2 + 2? | 0.0"
+
+    class Broken(Engine):
+        def generate(self, content, system_prompt=None):
+            return 4
+
+    with pytest.raises(AdapterError, match="expected a text from engine"):
+        as_lm(Broken())("2 + 2?")
+
+
 async def test_as_lm_of_sdk_clients():
     """The SDK's clients are asked for the model that is named."""
     import openai

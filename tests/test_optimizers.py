@@ -274,6 +274,22 @@ def test_a_cut_reply_is_rejected(template: Parameter, trace: TraceGraph) -> None
     cut = Reply('<value name="template">half of', Usage(1, 1), "m", "length", 0.0)
     (proposal,) = OptoPrime([template], lm=ScriptedLM([cut])).suggest([trace])
     assert "length limit" in (proposal.rejected or "")
+    assert not proposal.repeats
+
+
+def test_a_model_that_does_not_say_why_it_ended_may_have_been_cut(template: Parameter, trace: TraceGraph) -> None:
+    """A value that is not closed is whole only if the model says that it came to its end."""
+    for reason, usable in ((None, False), ("stop", True)):
+        reply = Reply('<value name="template">half of', Usage(1, 1), "m", reason, 0.0)
+        (proposal,) = OptoPrime([template], lm=ScriptedLM([reply])).suggest([trace])
+        assert (proposal.candidate is not None) == usable
+
+
+def test_a_proposal_says_whether_it_only_repeats(template: Parameter, trace: TraceGraph) -> None:
+    """So that nobody asks the same model the same question again."""
+    replies = ['<value name="template">\na\n</value>', "nothing"]
+    optimizer = OptoPrime([template], lm=ScriptedLM(replies))
+    assert [optimizer.suggest([trace])[0].repeats for _ in replies] == [True, False]
 
 
 # Demonstrations

@@ -38,6 +38,8 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
             texts or of
             mappings with `text`;
             a chat model with `invoke(messages)` that returns a message with `content`;
+            an engine with `generate(prompt, system_prompt=...)` that returns a text; it is called itself where it can
+            be, which may repeat failed requests or look into a cache;
             a function of a prompt, or of messages if its first argument is so named or annotated, that
             returns a text. Options
             reach it only if it has arguments of these names.
@@ -57,12 +59,14 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
         return AdaptedLM(_name_of(model, name), _HistoryModel(model).ask, _HistoryModel(model).aask, profile=profile)
     if hasattr(model, "invoke"):
         return AdaptedLM(_name_of(model, name), _InvokedModel(model).ask, _InvokedModel(model).aask, profile=profile)
+    if not isinstance(model, type) and "system_prompt" in _argument_names(getattr(model, "generate", None)):
+        return AdaptedLM(_name_of(model, name), _Engine(model).ask, None, profile=profile)
     if callable(model) and not isinstance(model, type):
         return AdaptedLM(_name_of(model, name), _Function(model).ask, None, profile=profile)
     raise AdapterError(
         f"expected a language model (a LanguageModel, a name, an openai client, a model object called with "
         "messages=, a chat model "
-        f"with invoke, or a function of a prompt), got {model!r}"
+        f"with invoke, an engine with generate, or a function of a prompt), got {model!r}"
     )
 
 
@@ -213,6 +217,32 @@ class _Function:
         return Reply(answer, Usage(None, None), question.model, None, latency_s, raw=answer)
 
 
+class _Engine:
+    """A model with `generate(prompt, system_prompt=...)`, which may also be called so."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        names = _argument_names(engine if callable(engine) else engine.generate)
+        names = _argument_names(engine.generate) if "kwargs" in names else names
+        self._names = names | {"max_tokens", "temperature"} if "kwargs" in names else names
+
+    def ask(self, question: Question, n: int) -> list[Reply]:
+        system = [message_text(message) for message in question.messages if message["role"] == "system"]
+        others = [message for message in question.messages if message["role"] != "system"]
+        options = {name: value for name, value in question.options.items() if name in self._names}
+        terms = {"system_prompt": "\n\n".join(system) or None, **options}
+        return [self._read(*_timed(lambda: self._answer(join_messages(others), terms)), question) for _ in range(n)]
+
+    def _answer(self, prompt: str, terms: Mapping[str, Any]) -> Any:
+        answer = self._engine(prompt, **terms) if callable(self._engine) else None
+        return self._engine.generate(prompt, **terms) if answer is None else answer
+
+    def _read(self, answer: Any, latency_s: float, question: Question) -> Reply:
+        if not isinstance(answer, str):
+            raise AdapterError(f"expected a text from engine {self._engine!r}, got {answer!r}")
+        return Reply(answer, Usage(None, None), question.model, None, latency_s, raw=answer)
+
+
 class _Client:
     """A client of the SDK, with whatever settings it was made with."""
 
@@ -291,6 +321,13 @@ def _entry_reasons(entry: Mapping[str, Any], count: int) -> list[str | None]:
     choices = getattr(response, "choices", None) or answers
     reasons = [getattr(choice, "finish_reason", None) for choice in choices]
     return reasons if len(reasons) == count else [None] * count
+
+
+def _argument_names(function: Any) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return set()
 
 
 def _is_for_messages(parameter: inspect.Parameter) -> bool:

@@ -82,7 +82,7 @@ def _read(reply: Reply, question: Question) -> Reading:
         question.names,
         question.base,
         tag=question.tag,
-        cut_off=reply.finish_reason == "length",
+        cut_off=reply.finish_reason in ("length", None),  # a model that does not say why it ended may be cut off
         around=question.around,
     )
 

@@ -68,7 +68,7 @@ def read_reply(
         base: Parameter key -> the value that is to be improved.
         tag: The tag that was asked for; see `free_tag`.
         around: Name -> (text before, text after), where only a part of the value was asked for.
-        cut_off: Whether the reply stopped at its length limit; then a value that is not closed is not whole.
+        cut_off: Whether the reply may have stopped at its length limit; then a value that is not closed is not whole.
     """
     reasoning, found, problem = _split(text, names, tag, cut_off)
     if problem:
@@ -154,7 +154,7 @@ def _split(
         if name is None:
             return reasoning, {}, f"There is no variable {match.group(1)!r}; the variables are {', '.join(names)}."
         if not closed and (cut_off or position + 1 < len(openings)):
-            why = " (the reply was cut at its length limit; be shorter)" if cut_off else ""
+            why = " (the reply was cut off, perhaps at its length limit; be shorter)" if cut_off else ""
             return reasoning, {}, f"The value of {name} is not closed with </{tag}>{why}."
         found[name] = raw
     return reasoning, found, None

@@ -1,0 +1,108 @@
+"""Which losses belong to which optimizer: `Variable.backward`, taken over where one of ours is alive."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+from trace_adapters import SettingError
+from trace_adapters_textgrad import shims
+from trace_adapters_textgrad.operations import ancestors_of
+
+
+class Owner(Protocol):
+    """What takes losses instead of TextGrad's backward pass."""
+
+    def capture(self, loss: Any) -> None: ...
+
+
+_lock = threading.RLock()
+_owners: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()  # Variable -> owners
+_rivals: WeakSet[Any] = WeakSet()  # TextGrad's own optimizers that are alive
+_installed = False
+
+
+def own(owner: Owner, variables: Iterable[Any]) -> None:
+    """Give an owner the losses that depend on these Variables, as long as it lives.
+
+    From the first time on `Variable.backward` looks for owners; without one it is TextGrad's.
+    """
+    with _lock:
+        _install()
+        for variable in variables:
+            _owners.setdefault(variable, WeakSet()).add(owner)
+
+
+def disown(owner: Owner) -> None:
+    """Take no more losses."""
+    with _lock:
+        for owners in _owners.values():
+            owners.discard(owner)
+
+
+def _install() -> None:
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    _rivals.update(found for found in gc.get_objects() if _is_optimizer(found))
+    shims.replace_method(shims.Optimizer, "__init__", _noticing)
+    shims.replace_method(shims.Variable, "backward", _dispatching)
+
+
+def _is_optimizer(found: Any) -> bool:
+    try:
+        return issubclass(type(found), shims.Optimizer)
+    except ReferenceError:  # a proxy whose object is gone
+        return False
+
+
+def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        with _lock:
+            _rivals.add(self)
+
+    return initialize
+
+
+def _dispatching(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def backward(self: Any, engine: Any = None) -> Any:
+        graph = ancestors_of([self])
+        owners = _owners_of(graph)
+        if not owners:
+            return original(self, engine)
+        if _rival_of(graph) is not None:
+            gc.collect()  # one that nobody holds any more is none
+        rival = _rival_of(graph)
+        if rival is not None:
+            raise SettingError(
+                f"A {type(rival).__module__}.{type(rival).__name__} is alive that trains Variables of this loss, too; "
+                "it would get no gradients, because backward() is taken over. Make it a trace_adapters_textgrad.TGD, "
+                "or delete it."
+            )
+        for owner in owners:
+            owner.capture(self)
+        return None
+
+    return backward
+
+
+def _owners_of(graph: Iterable[Any]) -> list[Any]:
+    with _lock:
+        if not _owners:
+            return []
+        return list({id(owner): owner for v in graph for owner in _owners.get(v, ())}.values())
+
+
+def _rival_of(graph: Iterable[Any]) -> Any:
+    inside = set(graph)
+    with _lock:
+        alive = list(_rivals)
+    return next((r for r in alive if not hasattr(r, "trainer") and inside & set(r.parameters)), None)

@@ -1,0 +1,169 @@
+"""TextGrad's optimizers with their signatures, and ours behind them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trace_adapters import SettingError
+from trace_adapters_textgrad import shims
+from trace_adapters_textgrad.engines import as_engine, as_lm
+from trace_adapters_textgrad.training import MEMORY, Options, Step, Task, Trainer
+
+
+class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc]
+    """`textgrad.TGD` with one model call a step, whatever the graph.
+
+    While it is alive, `loss.backward()` of a loss that depends on its parameters makes no model call and needs no
+    engine. `step()` shows the model the graph with all parameters whole, and sets all new values or none. Losses add
+    up until `step()` or `zero_grad()`.
+
+    The arguments up to `gradient_memory` are TextGrad's. `engine` may also be a `ta.LM` or a function of a prompt;
+    `gradient_memory` is the number of past attempts that the prompt shows; `new_variable_tags` has no use here, which
+    a warning says. For the others see `Options`.
+
+    Attributes:
+        last: What the last step did; None before the first.
+
+    Raises:
+        SettingError: If an option is unknown.
+        AdapterError: If a parameter is no Variable with a text.
+    """
+
+    defaults = Options()
+
+    def __init__(
+        self,
+        parameters: list[Any],
+        verbose: int = 0,
+        engine: Any = None,
+        constraints: list[str] | None = None,
+        new_variable_tags: list[str] | None = None,
+        optimizer_system_prompt: str = shims.OPTIMIZER_SYSTEM_PROMPT,
+        in_context_examples: list[str] | None = None,
+        gradient_memory: int = 0,
+        *,
+        optimizer: str | None = None,
+        feedback: str | Callable[[Any], Any] | None = None,
+        on_error: str | None = None,
+        memory: int | None = None,
+        names: Sequence[str] | None = None,
+        max_prompt_tokens: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        super().__init__(
+            parameters,
+            verbose,
+            as_engine(engine),
+            constraints,
+            new_variable_tags,
+            optimizer_system_prompt,
+            in_context_examples,
+            gradient_memory,
+        )
+        options = _chosen(self.defaults, locals())
+        self.trainer = _trainer(self, options, optimizer_system_prompt, gradient_memory, insist=False)
+
+    @property
+    def last(self) -> Step | None:
+        return self.trainer.last
+
+    def zero_grad(self) -> None:
+        """Forget gradients and the losses so far."""
+        super().zero_grad()
+        self.trainer.forget()
+
+    def step(self) -> None:
+        """Set new values, from one model call.
+
+        Raises:
+            SettingError: If no `backward()` came since the last step.
+            ModelError: If no reply could be used and `on_error` is "raise".
+        """
+        step = self.trainer.step()
+        _log(self, step)
+        for parameter in self.parameters:
+            if self.verbose:
+                print(f"{'TextualGradientDescent':-^68}\n{parameter.value}")  # noqa: T201  # what `verbose` does
+            if self.do_gradient_memory:
+                self.update_gradient_memory(parameter)
+
+
+class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentum):  # type: ignore[misc]
+    """TextGrad's variant that shows past values, `momentum_window` of them; a window of 0 shows none.
+
+    Everything else is as in `TextualGradientDescent`.
+    """
+
+    defaults = Options()
+
+    def __init__(
+        self,
+        engine: Any = None,
+        parameters: list[Any] | None = None,
+        momentum_window: int = 0,
+        constraints: list[str] | None = None,
+        new_variable_tags: list[str] | None = None,
+        in_context_examples: list[str] | None = None,
+        optimizer_system_prompt: str = shims.OPTIMIZER_SYSTEM_PROMPT,
+        *,
+        optimizer: str | None = None,
+        feedback: str | Callable[[Any], Any] | None = None,
+        on_error: str | None = None,
+        memory: int | None = None,
+        names: Sequence[str] | None = None,
+        max_prompt_tokens: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        super().__init__(
+            as_engine(engine),
+            parameters or [],
+            momentum_window or 1,  # TextGrad's own returns something from __init__ for 0, which Python refuses
+            constraints,
+            new_variable_tags,
+            in_context_examples,
+            optimizer_system_prompt,
+        )
+        self.momentum_window = momentum_window
+        options = _chosen(self.defaults, {**locals(), "memory": momentum_window if memory is None else memory})
+        self.trainer = _trainer(self, options, optimizer_system_prompt, momentum_window, insist=momentum_window > 0)
+
+    @property
+    def last(self) -> Step | None:
+        return self.trainer.last
+
+    def zero_grad(self) -> None:
+        """Forget gradients and the losses so far."""
+        super().zero_grad()
+        self.trainer.forget()
+
+    def step(self) -> None:
+        """Set new values, from one model call; see `TextualGradientDescent.step`."""
+        _log(self, self.trainer.step())
+
+
+TGD = TextualGradientDescent
+
+
+def _chosen(defaults: Options, given: dict[str, Any]) -> Options:
+    names = ("optimizer", "feedback", "on_error", "memory", "names", "max_prompt_tokens", "on_step")
+    return Options(**{name: getattr(defaults, name) if given[name] is None else given[name] for name in names})
+
+
+def _trainer(self: Any, options: Options, system_prompt: str, past: int, *, insist: bool) -> Trainer:
+    if not self.parameters:
+        raise SettingError("An optimizer needs at least one parameter: a textgrad.Variable with a text.")
+    if tuple(self.new_variable_tags) != shims.NEW_VARIABLE_TAGS:
+        warnings.warn("new_variable_tags has no use here: replies name the variables that they change.", stacklevel=3)
+    own = "" if system_prompt == shims.OPTIMIZER_SYSTEM_PROMPT else self.optimizer_system_prompt
+    task = Task(tuple(self.constraints), tuple(self.in_context_examples), own, insist)
+    memory = options.memory if options.memory is not None else past or MEMORY
+    return Trainer(self.parameters, as_lm(self.engine), task, options, memory)
+
+
+def _log(self: Any, step: Step) -> None:
+    shims.tg.logger.info(
+        f"{type(self).__name__} updated text",
+        extra={"optimizer.prompt": step.prompt, "optimizer.response": step.reply, "parameter.value": step.changed},
+    )

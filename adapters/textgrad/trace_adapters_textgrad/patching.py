@@ -1,0 +1,157 @@
+"""TextGrad's own names, bound to our optimizers for a while."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trace_adapters.extend import Usage
+from trace_adapters_textgrad import shims
+from trace_adapters_textgrad.optimizer import TextualGradientDescent, TextualGradientDescentwithMomentum
+from trace_adapters_textgrad.training import FEEDBACK, Options, Step
+
+
+@dataclass
+class Session:
+    """What was learned while TextGrad's names were ours.
+
+    Attributes:
+        optimizer: The optimizer that stood behind them.
+        steps: What every `step()` did, in the order in which they ended.
+    """
+
+    optimizer: str
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, step: Step) -> None:
+        """Keep a step."""
+        with self._lock:
+            self.steps.append(step)
+
+    @property
+    def calls(self) -> int:
+        """Model calls of the optimizer."""
+        return sum(step.calls for step in self.steps)
+
+    @property
+    def textgrad_calls(self) -> int:
+        """Model calls that TextGrad's backward passes and its steps would have made on these losses."""
+        return sum(step.textgrad_calls for step in self.steps)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of the calls."""
+        total = Usage(0, 0, None, 0.0)
+        for step in self.steps:
+            total = total + step.usage
+        return total
+
+    @property
+    def estimated(self) -> bool:
+        """Whether some tokens are estimates, because the engine does not say them."""
+        return any(step.estimated for step in self.steps)
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "No optimizer of TextGrad made a step."
+        about = "about " if self.estimated else ""
+        changed = sum(bool(step.changed) for step in self.steps)
+        return (
+            f"{len(self.steps)} steps, {changed} with new values: {self.calls} model calls of the optimizer, "
+            f"{about}{self.usage.prompt_tokens:,} tokens in and {self.usage.completion_tokens:,} out. "
+            f"TextGrad's own would have made {self.textgrad_calls} calls."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON data."""
+        usage = self.usage
+        return {
+            "optimizer": self.optimizer,
+            "steps": len(self.steps),
+            "calls": self.calls,
+            "textgrad_calls": self.textgrad_calls,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "tokens_estimated": self.estimated,
+            "each": [asdict(step) for step in self.steps],
+        }
+
+    def write(self, path: str | Path) -> None:
+        """Write `as_dict` as a JSON file."""
+        Path(path).write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def patched(
+    optimizer: str = "optoprime",
+    *,
+    feedback: str | Callable[[Any], Any] = FEEDBACK,
+    on_error: str = "skip",
+    memory: int | None = None,
+    max_prompt_tokens: int = 16_000,
+) -> Iterator[Session]:
+    """Let code that uses TextGrad's optimizers use ours, as it is.
+
+    `textgrad.TGD`, `TextualGradientDescent` and the variant with momentum are ours inside, in every module that has
+    imported them by then, for all threads. Integers of numpy make Variables, with a warning, where TextGrad refuses
+    them. Afterwards everything is as before; optimizers made inside go on.
+
+    Args:
+        optimizer: "optoprime" or "textgrad", as in `Options`.
+        feedback: As in `Options`.
+        on_error: As in `Options`.
+        memory: As in `Options`.
+        max_prompt_tokens: As in `Options`.
+
+    Yields:
+        The session, which counts what was asked.
+    """
+    session = Session(optimizer)
+    options = Options(
+        optimizer,
+        feedback,
+        on_error,
+        memory=memory,
+        max_prompt_tokens=max_prompt_tokens,
+        on_step=session.add,
+    )
+    plain = _with_defaults(TextualGradientDescent, options)
+    momentum = _with_defaults(TextualGradientDescentwithMomentum, options)
+    swaps = {
+        shims.TextualGradientDescent: plain,
+        shims.TextualGradientDescentwithMomentum: momentum,
+    }
+    with shims.replaced(*_bindings(swaps)), shims.taking_foreign_integers():
+        yield session
+
+
+def _with_defaults(kind: Any, options: Options) -> Any:
+    names = {"defaults": replace(options), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind,), {**names, "__doc__": kind.__doc__})
+
+
+def _bindings(swaps: dict[Any, Any]) -> list[tuple[Any, str, Any]]:
+    """(module, name, replacement) wherever a module of others holds one of the keys."""
+    found = []
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("trace_adapters_textgrad"):
+            continue
+        try:
+            names = vars(module)
+        except TypeError:  # some libraries put other things than modules there
+            continue
+        found += [
+            (module, name, swaps[value])
+            for name, value in list(names.items())
+            if isinstance(value, type) and value in swaps
+        ]
+    return found

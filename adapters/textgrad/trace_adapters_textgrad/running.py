@@ -1,0 +1,79 @@
+"""Scripts run as Python runs them, with our optimizers in the place of TextGrad's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+
+PROGRAM = "python -m trace_adapters_textgrad"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a script; options stand before its name, what stands after it is its own."""
+    options = _parser().parse_args(arguments)
+    if not options.module and not os.path.isfile(options.script):
+        _parser().error(f"there is no file {options.script!r}")
+    report = None if options.report is None else os.path.abspath(options.report)  # the script may go elsewhere
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import_module("textgrad")  # before our modules, which would leave out the logs that a script may count on
+    patching = import_module("trace_adapters_textgrad.patching")
+    terms = {"optimizer": options.optimizer, "on_error": options.on_error, "memory": options.memory}
+    if options.feedback is not None:
+        terms["feedback"] = options.feedback
+    with patching.patched(**terms) as session:
+        try:
+            run_module(options.script, options.arguments) if options.module else run(options.script, options.arguments)
+        finally:
+            sys.stderr.write(f"trace-adapters: {session}\n")
+            if report is not None:
+                session.write(report)
+
+
+def run(script: str, arguments: Sequence[str]) -> None:
+    """Run a file as `python SCRIPT ARGUMENTS` does: as `__main__`, with its folder first on the path."""
+    path = os.path.abspath(script)
+    module = ModuleType("__main__")
+    vars(module).update(
+        __file__=path, __builtins__=__builtins__, __package__=None, __loader__=SourceFileLoader("__main__", path)
+    )
+    sys.argv = [script, *arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(path))
+    sys.modules["__main__"] = module
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    exec(code, vars(module))  # noqa: S102  # the user's own script
+
+
+def run_module(name: str, arguments: Sequence[str]) -> None:
+    """Run a module as `python -m NAME ARGUMENTS` does."""
+    sys.argv = [name, *arguments]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage="%(prog)s [options] SCRIPT [ARGUMENTS]\n       %(prog)s [options] -m MODULE [ARGUMENTS]",
+        description="Run a TextGrad script unchanged: one model call for each optimizer step.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--optimizer", choices=("optoprime", "textgrad"), default="optoprime", help="default: optoprime"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write what every step did to this file, as JSON")
+    parser.add_argument("--feedback", metavar="TEXT", help="what is said of every evaluation")
+    parser.add_argument("--memory", type=int, metavar="N", help="past attempts that a prompt shows")
+    parser.add_argument(
+        "--on-error", choices=("skip", "raise"), default="skip", help="when two replies in a row cannot be used"
+    )
+    parser.add_argument("-m", dest="module", action="store_true", help="SCRIPT is the name of a module")
+    parser.add_argument("script", metavar="SCRIPT")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS")
+    return parser

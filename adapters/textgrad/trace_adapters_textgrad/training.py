@@ -1,0 +1,306 @@
+"""What stands behind each of our optimizers: losses in, one question to a model, new values out."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trace_adapters as ta
+from trace_adapters.extend import (
+    CallRecord,
+    LanguageModel,
+    Optimizer,
+    Outcome,
+    Usage,
+    count_tokens,
+    record_calls,
+    unwrap,
+)
+from trace_adapters_textgrad import live, shims
+from trace_adapters_textgrad.graph import Recovery
+from trace_adapters_textgrad.operations import ancestors_of, backward_calls, judged_parts
+from trace_adapters_textgrad.parameters import parameters_of
+
+OPTIMIZERS = ("optoprime", "textgrad")
+ON_ERROR = ("skip", "raise")
+MEMORY = 5
+OBJECTIVE = (
+    "Every output is an evaluation of what the program made.\n"
+    "Change the variables so that the evaluations become better."
+)
+FEEDBACK = "The output is the evaluation of this run. It should become better."
+_ATTEMPTS = {"optoprime": 2, "textgrad": 1}  # the latter asks once more itself, where only one reply was at fault
+_JUDGED = 200  # characters of each evaluation that are remembered with the values it was of
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one `step()` did.
+
+    Attributes:
+        prompt: The last question, as one text.
+        reply: The last reply.
+        reasoning: What the model said before the values.
+        changed: Name of a parameter -> its new value.
+        rejected: Why replies were not used, in order; empty if the first one was.
+        calls: Model calls that were made.
+        usage: Their tokens; estimated where the engine does not say them.
+        estimated: Whether they are.
+        textgrad_calls: Model calls that TextGrad's backward passes and its step would have made.
+    """
+
+    prompt: str
+    reply: str
+    reasoning: str
+    changed: dict[str, Any]
+    rejected: tuple[str, ...]
+    calls: int
+    usage: Usage
+    estimated: bool
+    textgrad_calls: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """What our optimizers take beside TextGrad's own arguments.
+
+    Attributes:
+        optimizer: "optoprime": one model call a step. "textgrad": textual backpropagation, its calls made in `step()`.
+        feedback: Said of every evaluation: a text, or a function of the loss Variable that returns a text, a number
+            or (number, text), higher is better. Summands of `tg.sum` count as one evaluation each.
+        on_error: When a reply cannot be used, and neither can the one to a second question: "skip" warns and leaves the
+            values, "raise" raises `ModelError`.
+        memory: How many past attempts the prompt shows. Default: `gradient_memory` or the momentum window where they
+            are set, else 5.
+        names: Names of the parameters in prompts, in order; default the beginnings of their role descriptions.
+        max_prompt_tokens: Limit of the prompt's estimated length. Parameters are never cut.
+        on_step: Called with each `Step`.
+    """
+
+    optimizer: str = "optoprime"
+    feedback: str | Callable[[Any], Any] = FEEDBACK
+    on_error: str = "skip"
+    memory: int | None = None
+    names: Sequence[str] | None = None
+    max_prompt_tokens: int = 16_000
+    on_step: Callable[[Step], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ta.SettingError(f"optimizer is {' or '.join(map(repr, OPTIMIZERS))}, got {self.optimizer!r}.")
+        if self.on_error not in ON_ERROR:
+            raise ta.SettingError(f"on_error is {' or '.join(map(repr, ON_ERROR))}, got {self.on_error!r}.")
+        if not isinstance(self.feedback, str) and not callable(self.feedback):
+            raise ta.SettingError(f"feedback is a text or a function of the loss, got {self.feedback!r}.")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be achieved, in words.
+
+    Attributes:
+        constraints: Hold for every parameter.
+        examples: To build on.
+        instructions: Of the user, instead of TextGrad's own.
+        insist: Whether past values show that more must change.
+    """
+
+    constraints: Sequence[str] = ()
+    examples: Sequence[str] = ()
+    instructions: str = ""
+    insist: bool = False
+
+    @property
+    def objective(self) -> str:
+        """All but the constraints."""
+        parts = [OBJECTIVE]
+        if self.instructions:
+            parts.append(f"The user says:\n{self.instructions}")
+        if self.examples:
+            parts.append("Build on these examples:\n" + "\n".join(self.examples))
+        if self.insist:
+            parts.append("If past attempts got similar evaluations, the changes were too small: change more.")
+        return "\n\n".join(parts)
+
+
+@dataclass
+class _Captured:
+    """The losses since the last step."""
+
+    traces: list[ta.TraceGraph] = field(default_factory=list)
+    reached: set[Any] = field(default_factory=set)
+    judgements: list[str] = field(default_factory=list)
+    textgrad_calls: int = 0
+
+
+class Trainer:
+    """Trains Variables from the losses that depend on them.
+
+    Attributes:
+        parameters: Variable -> its parameter here.
+        last: The last step.
+    """
+
+    def __init__(self, variables: Iterable[Any], lm: LanguageModel, task: Task, options: Options, memory: int) -> None:
+        self.parameters = parameters_of(variables, options.names, "\n".join(task.constraints))
+        self.options = options
+        self.last: Step | None = None
+        self._optimizer = _make_optimizer(list(self.parameters.values()), lm, task, options, memory)
+        self._captured = _Captured()
+        self._asked = 0
+        self._left: dict[str, Any] | None = None  # the values after the last step
+        self._lock = threading.RLock()
+        live.own(self, self.parameters)
+
+    def capture(self, loss: Any) -> None:
+        """Keep the graph of a loss with the values of now; makes no model call."""
+        recovery = Recovery(self.parameters)
+        recovery.survey(loss)
+        kept = _Captured(textgrad_calls=backward_calls(ancestors_of([loss])))
+        for judged in judged_parts(loss, recovery.rank):
+            trace = ta.propagate(recovery.node(judged), self._feedback_on(judged))
+            if len(trace):
+                kept.traces.append(trace)
+                kept.reached.update(parameter.variable for parameter in trace.parameters)
+                kept.judgements.append(str(judged.value)[:_JUDGED])
+        recovery.warn_of_changes()
+        loss.gradients = set()
+        with self._lock:
+            mine = self._captured
+            mine.traces += kept.traces
+            mine.reached |= kept.reached
+            mine.judgements += kept.judgements
+            mine.textgrad_calls += kept.textgrad_calls
+
+    def forget(self) -> None:
+        """Forget the losses captured so far."""
+        with self._lock:
+            self._captured = _Captured()
+
+    def step(self) -> Step:
+        """Ask for new values and set them, all or none.
+
+        Raises:
+            SettingError: If no loss was captured since the last step.
+            ModelError: If no reply could be used and `on_error` is "raise".
+        """
+        with self._lock:
+            return self._step(self._captured)
+
+    def _step(self, captured: _Captured) -> Step:
+        if not captured.traces:
+            raise ta.SettingError(
+                "step() has no loss to learn from: call loss.backward() first, on a loss that depends on one of "
+                f"{[parameter.key for parameter in self.parameters.values()]}."
+            )
+        self._warn_of_unreached(captured)
+        base = {parameter.key: unwrap(parameter) for parameter in self.parameters.values()}
+        self._tell_of_revert(base)
+        self._optimizer.observe(captured.traces)
+        records: list[CallRecord] = []
+        with record_calls(records.append):
+            proposal, rejected = self._ask(captured.traces, base)
+        candidate = proposal.candidate or {}
+        changed = {key: value for key, value in candidate.items() if key in base and value != base[key]}
+        self._optimizer.tell(Outcome(base, self._optimizer.name, None, False, "\n".join(captured.judgements)))
+        for parameter in self.parameters.values():
+            if parameter.key in changed:
+                parameter.data = changed[parameter.key]
+        self._left = {**base, **changed}
+        usage, estimated = _usage_of(records)
+        step = Step(
+            _prompt_of(records),
+            proposal.reply or (records[-1].replies[0] if records and records[-1].replies else ""),
+            proposal.reasoning,
+            changed,
+            tuple(rejected),
+            len(records),
+            usage,
+            estimated,
+            captured.textgrad_calls + len(self.parameters),
+        )
+        self._finish(step, captured)
+        return step
+
+    def _ask(self, traces: Sequence[ta.TraceGraph], base: Mapping[str, Any]) -> tuple[Any, list[str]]:
+        """The first usable proposal, asked for twice at most; the reasons why others were not."""
+        rejected: list[str] = []
+        for _ in range(_ATTEMPTS[self.options.optimizer]):
+            self._asked += 1
+            proposal = self._optimizer.suggest(traces, n=1, base=base, seed=self._asked)[0]
+            if proposal.candidate is not None:
+                break
+            rejected.append(proposal.rejected or "")
+            self._optimizer.tell(Outcome.of_rejected(proposal))
+            if proposal.repeats:  # the same question would get the same answer
+                break
+        return proposal, rejected
+
+    def _finish(self, step: Step, captured: _Captured) -> None:
+        self.last = step
+        for variable in captured.reached:
+            said = step.reasoning or "; ".join(step.rejected) or "No reasoning was given."
+            role = f"feedback to {variable.get_role_description()}"
+            variable.gradients = {shims.Variable(said, requires_grad=False, role_description=role)}
+        self.forget()
+        if self.options.on_step is not None:
+            self.options.on_step(step)
+        if step.changed or not step.rejected:
+            return
+        message = f"No reply could be used, the parameters are unchanged: {' / '.join(step.rejected)}"
+        if self.options.on_error == "raise":
+            raise ta.ModelError(f"{message}\nThe last reply was:\n{step.reply}")
+        warnings.warn(message, stacklevel=5)
+
+    def _feedback_on(self, loss: Any) -> ta.Feedback:
+        said = self.options.feedback
+        return ta.Feedback.of(said if isinstance(said, str) else said(loss))
+
+    def _tell_of_revert(self, base: Mapping[str, Any]) -> None:
+        """What the last step set and the program took back was no good."""
+        if self._left is not None and self._left != base:
+            self._optimizer.tell(
+                Outcome(self._left, self._optimizer.name, None, False, "The program took these values back.")
+            )
+
+    def _warn_of_unreached(self, captured: _Captured) -> None:
+        names = [p.key for variable, p in self.parameters.items() if variable not in captured.reached]
+        if names:
+            warnings.warn(
+                f"No loss depends on {', '.join(names)}; nothing is known of what to change there.", stacklevel=5
+            )
+
+
+def _make_optimizer(
+    parameters: Sequence[Any], lm: LanguageModel, task: Task, options: Options, memory: int
+) -> Optimizer:
+    kind = {"optoprime": ta.OptoPrime, "textgrad": ta.TextGrad}[options.optimizer]
+    return kind(
+        parameters,
+        lm=lm,
+        objective=task.objective,
+        memory_size=memory,
+        max_prompt_tokens=options.max_prompt_tokens,
+    )
+
+
+def _prompt_of(records: Sequence[CallRecord]) -> str:
+    if not records:
+        return ""
+    return "\n\n".join(f"{message['role']}: {message.get('content')}" for message in records[-1].messages)
+
+
+def _usage_of(records: Sequence[CallRecord]) -> tuple[Usage, bool]:
+    """The tokens of calls, and whether some had to be estimated."""
+    total, estimated = Usage(0, 0, None, 0.0), False
+    for record in records:
+        usage = record.usage
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            estimated = True
+            asked = sum(count_tokens(str(message.get("content"))) for message in record.messages)
+            usage = Usage(asked, sum(map(count_tokens, record.replies)), None, usage.cost_usd)
+        total = total + usage
+    return total, estimated
