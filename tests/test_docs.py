@@ -106,6 +106,27 @@ def test_the_dspy_programs_learn(answers, page, section, learned):
     assert "split()[-1]" in again.extract_answer.source
 
 
+@pytest.mark.parametrize(("page", "section"), [("README.md", "TextGrad"), ("docs/textgrad.md", "")])
+def test_the_textgrad_programs_learn(page, section):
+    """The same program on two pages: a prompt and a function, learned in one step."""
+    pytest.importorskip("trace_adapters_textgrad.shims")
+    import trace_adapters_textgrad as tat
+
+    better = "def extract_answer(response):\n    return response.split()[-1]"
+
+    def answer(messages):
+        if "You improve a program" in str(messages[0]):
+            given = {"system_prompt": "Count aloud.", "extract_answer": better}
+            asked = {name: value for name, value in given.items() if f'name="{name}"' in str(messages[1])}
+            return "".join(f'<value name="{name}">\n{value}\n</value>\n' for name, value in asked.items())
+        return "It is 3"
+
+    engine = tat.as_engine(ta.ScriptedLM(answer))
+    known = run(ROOT / page, {"engine": engine}, section=section)
+    assert known["prompt"].value == "Count aloud."
+    assert known["extract"](known["model"](known["question"])).value == "3"
+
+
 def test_pages_name_only_what_is_there():
     """Links lead to files."""
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:

@@ -436,3 +436,21 @@ def test_nothing_is_printed_or_warned_of_in_a_good_step(engine, prompt, capsys, 
         loss_of(asked, prompt).backward()
         optimizer.step()
     assert capsys.readouterr() == ("", "")
+
+
+def test_textgrads_way_by_one_word(engine, prompt):
+    """`optimizer="textgrad"` asks about every call that leads to the parameter, in `step()`; backward stays free."""
+
+    def answer(question, system):
+        return '<value name="system_prompt">\nThink first.\n</value>' if '<value name="' in system else "Say more."
+
+    asked = engine(answer)
+    optimizer = tat.TGD([prompt], engine=asked, optimizer="textgrad")
+    loss = loss_of(asked, prompt)
+    before = len(asked.asked)
+    loss.backward()
+    assert len(asked.asked) == before
+    optimizer.step()
+    assert prompt.value == "Think first."
+    assert (optimizer.last.calls, optimizer.last.textgrad_calls) == (7, 7)
+    assert "Say more." in prompt.get_gradient_text()
