@@ -222,7 +222,7 @@ class Trainer:
             estimated,
             captured.textgrad_calls + len(self.parameters),
         )
-        self._finish(step, captured)
+        self._finish(step, captured, may_raise=not proposal.repeats)
         return step
 
     def _ask(self, traces: Sequence[ta.TraceGraph], base: Mapping[str, Any]) -> tuple[Any, list[str]]:
@@ -239,7 +239,7 @@ class Trainer:
                 break
         return proposal, rejected
 
-    def _finish(self, step: Step, captured: _Captured) -> None:
+    def _finish(self, step: Step, captured: _Captured, *, may_raise: bool) -> None:
         self.last = step
         for variable in captured.reached:
             said = step.reasoning or "; ".join(step.rejected) or "No reasoning was given."
@@ -250,8 +250,8 @@ class Trainer:
             self.options.on_step(step)
         if step.changed or not step.rejected:
             return
-        message = f"No reply could be used, the parameters are unchanged: {' / '.join(step.rejected)}"
-        if self.options.on_error == "raise":
+        message = f"The parameters are unchanged: {' / '.join(step.rejected)}"
+        if self.options.on_error == "raise" and may_raise:
             raise ta.ModelError(f"{message}\nThe last reply was:\n{step.reply}")
         warnings.warn(message, stacklevel=5)
 

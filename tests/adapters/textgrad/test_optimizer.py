@@ -174,7 +174,7 @@ def test_an_unusable_reply_is_asked_for_once_more_and_recorded(engine, prompt):
     asked = engine("I would rather not.")
     optimizer = tat.TGD([prompt], engine=asked)
     loss_of(asked, prompt).backward()
-    with pytest.warns(UserWarning, match="the parameters are unchanged"):
+    with pytest.warns(UserWarning, match="The parameters are unchanged"):
         optimizer.step()
     assert (optimizer.last.calls, len(optimizer.last.rejected), optimizer.last.changed) == (2, 2, {})
     assert optimizer.last.reply == "I would rather not."
@@ -188,7 +188,7 @@ def test_an_unusable_reply_is_asked_for_once_more_and_recorded(engine, prompt):
 def test_the_same_value_again_is_no_failure(engine, prompt, proposing):
     """One call, no second question, no error."""
     asked = engine(proposing(system_prompt="Be brief."))
-    optimizer = tat.TGD([prompt], engine=asked, on_error="skip")
+    optimizer = tat.TGD([prompt], engine=asked, on_error="raise")
     loss_of(asked, prompt).backward()
     with pytest.warns(UserWarning, match="changes nothing"):
         optimizer.step()
