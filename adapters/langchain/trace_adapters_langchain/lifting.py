@@ -53,6 +53,7 @@ class Lifting:
         self._parameters: dict[int, Sequence[tuple[str, Value]]] = dict(parameters or {})
         self._sources: dict[int, leaves.Source] = dict(sources or {})
         self._config = config
+        self._ended: dict[Node, int] = {}
         self.flows: dict[UUID, Flow] = {}
 
     def node(self, chain: Any, inputs: Any, output: Any, error: BaseException | None = None) -> Node:
@@ -305,9 +306,9 @@ class Lifting:
 
     def _failure(self, run: RecordedRun, inputs: Mapping[str, Node], runnable: Any = None) -> Flow:
         error = run.error if run.error is not None else RuntimeError(f"{run.name} did not end")
-        inner = next((n for n in inputs.values() if isinstance(n, FailedCall) and leaves.is_same(n._data, error)), None)
-        if inner is not None:
-            return Failure(inner, error)
+        inner = [n for n in inputs.values() if isinstance(n, FailedCall) and leaves.is_same(n._data, error)]
+        if inner:  # an exception passes through many calls; it was raised in the one that ended first
+            return Failure(min(inner, key=lambda node: self._ended.get(node, 0)), error)
         operation = leaves.operation(run, runnable, self._sources)
         source = self._sources.get(id(runnable))
         node = FailedCall(
@@ -315,6 +316,7 @@ class Lifting:
             place=leaves.place_of_error(error, source),
             source_text=None if source is None else source.text,
         )  # fmt: skip
+        self._ended[node] = run.ended or 0
         return Failure(node, error)
 
 

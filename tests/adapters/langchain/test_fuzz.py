@@ -33,6 +33,7 @@ from langchain_core.runnables.router import RouterRunnable
 import trace_adapters_langchain as tal
 from trace_adapters import Node, Parameter
 from trace_adapters.extend import Value
+from trace_adapters_langchain.chains import walk
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 CHAINS = int(os.environ.get("FUZZ_CHAINS", "60"))
@@ -302,7 +303,9 @@ class Grower:
         how = self.rng.randrange(3)
         if how == 0:
             return chain.bind(), out
-        return (chain.with_config(run_name="renamed") if how == 1 else chain.with_config(tags=["of a user"])), out
+        return (
+            chain.with_config(metadata={"of": "a user"}) if how == 1 else chain.with_config(tags=["of a user"])
+        ), out
 
     def _own_way(self, depth: int, shape: Any) -> tuple[Any, Any]:
         if self.rng.random() < 0.5:
@@ -317,7 +320,7 @@ class Grower:
         one, other = self.leaf(reads_all), self.leaf(reads_all)
         if self.rng.random() < 0.5:
             field = ConfigurableField(id=f"which{self._count}")
-            return one.configurable_alternatives(field, default_key="one", other=other), "text"  # type: ignore[attr-defined]
+            return (one | one).configurable_alternatives(field, default_key="one", other=other), "text"
         router = RouterRunnable(runnables={"x": one, "y": other})
         return RunnableLambda(to_router, name="to_router") | router, "text"
 
@@ -357,7 +360,7 @@ def known_to(node: Node) -> set[str]:
             continue
         seen.add(id(one))
         if isinstance(one, (Value, Parameter)):
-            found.add(one.name.partition(".")[0])
+            found |= names_in(one.name)  # also of prompts, whose parts have longer names
         elif one.operation is not None and NAME.fullmatch(one.operation.name):
             found.add(one.operation.name)
         waiting += [s for name, s in zip(one.recorded_inputs, one.sources, strict=True) if not tal.is_control(name)]
@@ -397,7 +400,7 @@ def streamed(traced: Any, way: str, x: Any) -> Node:
                     pass
             else:
                 asyncio.run(consume())
-        except Refused:
+        except Exception:  # a node, like everywhere
             pass
     return tape.node()
 
@@ -417,10 +420,9 @@ def check_chain(seed: int) -> Counter[str]:
     rng = random.Random(seed)
     grower = Grower(rng)
     shape = rng.choice([frozenset("ab"), "text"])
-    while True:
+    chain = grower.grow(3, shape)[0]
+    while isinstance(chain, OwnWay) or not NAME.search(repr([getattr(r, "name", "") for _, r in walk(chain)])):
         chain = grower.grow(3, shape)[0]
-        if not isinstance(chain, OwnWay):
-            break
     inputs: list[Any] = [{"a": f"{n}", "b": "b" * n} for n in range(2)] if shape != "text" else ["x", "yy"]
     traced = tal.trace(chain)
     counts: Counter[str] = Counter()
