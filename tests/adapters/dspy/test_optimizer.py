@@ -165,6 +165,13 @@ def test_estimate_asks_nothing(tmp_path: Path, lm: Any) -> None:
     assert not (tmp_path / "study.db").exists()
 
 
+def test_the_estimate_does_not_guess_what_textual_gradients_ask(tmp_path: Path, lm: Any) -> None:
+    """Their number depends on the traces."""
+    estimate = optimizer(tmp_path, optimizer=["textgrad", "demos"]).estimate(QA(), examples(0, 6), examples(10, 4))
+    assert estimate.optimizer_calls is None
+    assert "an unknown number of optimizer calls" in str(estimate)
+
+
 def test_freeze_leaves_a_parameter_alone(tmp_path: Path, lm: Any) -> None:
     best = optimizer(tmp_path, freeze=["extract"], lm=ta.ScriptedLM(lambda messages: "nothing")).compile(
         QA(), trainset=examples(0, 3)
