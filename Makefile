@@ -30,7 +30,7 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2])'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dspy,local,monty,textgrad,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dspy,langchain,local,monty,textgrad,dev]"
 	@touch $@
 
 # Idempotent: weights that are there already are not fetched again.

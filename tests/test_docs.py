@@ -127,6 +127,22 @@ def test_the_textgrad_programs_learn(page, section):
     assert known["extract"](known["model"](known["question"])).value == "3"
 
 
+@pytest.mark.parametrize(("page", "section"), [("README.md", "LangChain"), ("docs/langchain.md", "")])
+def test_the_langchain_chains_learn(answers, capsys, page, section):
+    """The same chain on two pages; the result is a plain chain."""
+    pytest.importorskip("langchain_core")
+    from langchain_core.language_models import FakeListChatModel
+
+    answers(extract_answer="def extract_answer(response):\n    return response.split()[-1]")
+    questions = [(f"{n} + {7 - n}", "7") for n in range(20)]
+    known = run(
+        ROOT / page, {"my_model": FakeListChatModel(responses=["It is 7"]), "my_questions": questions}, section=section
+    )
+    assert known["result"].base_score == 0.0
+    assert known["better"].invoke({"question": "3 + 4"}) == "7"
+    assert {type(step).__module__.partition(".")[0] for step in known["better"].steps} == {"langchain_core"}
+
+
 def test_pages_name_only_what_is_there():
     """Links lead to files."""
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:

@@ -94,7 +94,10 @@ class Evaluator:
         with record_calls(note):
             run = self._target.run(candidate, example)
             feedback = self._target.judge(self._metric, example, run)
-        graph = propagate(run.node, feedback, info={"example_id": name, "split": split})
+        info: dict[str, Any] = {"example_id": name, "split": split}
+        if run.demonstrations is not None:
+            info["demonstrations"] = {k: [list(d) for d in calls] for k, calls in run.demonstrations.items()}
+        graph = propagate(run.node, feedback, info=info)
         return self._study.record_evaluation(
             self._study.add_candidate(candidate),
             split,

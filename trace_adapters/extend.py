@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from trace_adapters.lm.convert import AdaptedLM as AdaptedLM
     from trace_adapters.lm.ledger import Question as Question, report as report
+    from trace_adapters.lm.sampling import sample_seed as sample_seed
     from trace_adapters.nodes import (
         FailedCall as FailedCall,
         Operation as Operation,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from trace_adapters.study.export import export_candidate as export_candidate
     from trace_adapters.tape import Tape as Tape
     from trace_adapters.targets import (
+        Demonstration as Demonstration,
         PythonTarget as PythonTarget,
         Run as Run,
         Target as Target,
@@ -78,6 +80,7 @@ _HOMES = {
     "AdaptedLM": "trace_adapters.lm.convert",
     "CallRecord": "trace_adapters.lm",
     "CodeSpec": "trace_adapters.source_checks",
+    "Demonstration": "trace_adapters.targets",
     "EvaluationRecord": "trace_adapters.study",
     "EventRecord": "trace_adapters.study",
     "FailedCall": "trace_adapters.nodes",
@@ -137,6 +140,7 @@ _HOMES = {
     "record_calls": "trace_adapters.lm",
     "register_codec": "trace_adapters.sandbox",
     "report": "trace_adapters.lm.ledger",
+    "sample_seed": "trace_adapters.lm.sampling",
     "spec_of": "trace_adapters.code",
     "unwrap": "trace_adapters.nodes",
 }

@@ -6,10 +6,10 @@ import asyncio
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, 
 from trace_adapters.traces import Feedback, error_name
 
 ENTRY_POINTS = "trace_adapters"
+Demonstration = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What a call was given and what it gave, as the fields of an example."""
+
 ASYNC_METRIC = "The metric is async; make it a function that returns the score itself, e.g. by asyncio.run() inside."
 _LARGEST_SCORE = 1e300  # so that every mean is finite
 
@@ -41,11 +44,14 @@ class Run:
         output: The plain result; None if the program failed.
         node: The output node of the trace; a `FailedCall` if the program failed.
         error: What the program raised, or None.
+        demonstrations: Key of a parameter of kind "demos" -> the calls that could be shown as examples; None: those
+            that read the parameter in the trace.
     """
 
     output: Any
     node: Node
     error: BaseException | None = None
+    demonstrations: Mapping[str, Sequence[Demonstration]] | None = field(default=None, kw_only=True)
 
 
 class Target(Protocol):

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import dspy
 
 from examples.bbh_dspy.tasks import TASKS, generate
+from examples.questions import describe_answers, read_examples, unique
 from trace_adapters import DataError
 
 N_TRAIN, N_VAL = 15, 5  # the article's split; the rest is for the test
 N_GENERATED = 250  # as many as a file of BIG-Bench Hard holds
-LARGEST_FILE = 50_000_000  # bytes
-TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,14 @@ def split(examples: Sequence[Mapping[str, str]], task: str, *, n_train: int = N_
     Raises:
         DataError: If nothing would be left for the test.
     """
-    unique = list({example["input"]: example for example in reversed(examples)}.values())[::-1]
-    if n_train < 1 or n_val < 1 or len(unique) <= n_train + n_val:
+    different = unique(examples)
+    if n_train < 1 or n_val < 1 or len(different) <= n_train + n_val:
         raise DataError(
-            f"The task {task!r} has {len(unique)} different examples; {n_train} for training and {n_val} for "
+            f"The task {task!r} has {len(different)} different examples; {n_train} for training and {n_val} for "
             "validation must each be at least 1 and leave some for the test. Give more or split smaller."
         )
-    answer_type = describe_answers([example["target"] for example in unique[:n_train]])
-    ready = [as_example(example, answer_type) for example in unique]
+    answer_type = describe_answers([example["target"] for example in different[:n_train]])
+    ready = [as_example(example, answer_type) for example in different]
     return Split(task, answer_type, ready[:n_train], ready[n_train : n_train + n_val], ready[n_train + n_val :])
 
 
@@ -103,75 +97,3 @@ def as_example(example: Mapping[str, str], answer_type: str) -> dspy.Example:
     """One example as DSPy wants it; `question` is the program's input."""
     fields = {"question": example["input"], "answer": example["target"], "answer_type": answer_type}
     return dspy.Example(**fields).with_inputs("question")
-
-
-def describe_answers(answers: Sequence[str]) -> str:
-    """Say in words what answers look like, from some of them."""
-    if all(re.fullmatch(r"\([A-Z]\)", answer) for answer in answers):
-        return "the letter of an option in parentheses, such as (A)"
-    if all(re.fullmatch(r"-?\d+", answer) for answer in answers):
-        return "a whole number in digits, such as 7"
-    if all(re.fullmatch(r"\d{4}-\d\d-\d\d", answer) for answer in answers):
-        return "a date as YYYY-MM-DD"
-    different = sorted(set(answers))
-    if len(different) <= 4 < len(answers):
-        return f"one of: {', '.join(different)}"
-    if all(re.fullmatch(r"\S+( \S+)+", answer) for answer in answers):
-        return "words separated by single spaces"
-    return "a short text"
-
-
-def read_examples(source: str) -> list[dict[str, str]]:
-    """Read `{"input", "target"}` examples from a path or URL.
-
-    Raises:
-        DataError: With the reason, if that cannot be done.
-    """
-    read = _read(source)
-    try:
-        content = json.loads(read)
-    except ValueError as error:
-        raise DataError(f"{source} holds no JSON: {error}. Expected a BIG-Bench Hard file.") from error
-    listed = content.get("examples") if isinstance(content, dict) else content
-    if not isinstance(listed, list) or not listed:
-        raise DataError(
-            f'{source} has no examples: expected {{"examples": [{{"input": "…", "target": "…"}}, …]}}, got '
-            f"{json.dumps(content)[:80]}."
-        )
-    return [_checked(example, number, source) for number, example in enumerate(listed, 1)]
-
-
-def _read(source: str) -> bytes:
-    if re.match(r"(https?|file)://", source):
-        return _download(source)
-    path = Path(source).expanduser()
-    if not path.suffix and not path.exists() and "/" not in source:
-        raise DataError(
-            f"There is no task {source!r}. Known tasks: {', '.join(sorted(TASKS))}; "
-            "or give the path or URL of a BIG-Bench Hard file (.json)."
-        )
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"The data file {source!r} cannot be read: {error.strerror or error}.") from error
-
-
-def _download(url: str) -> bytes:
-    try:
-        with urlopen(url, timeout=TIMEOUT_S) as reply:  # the pattern above admits http, https and file only
-            content: bytes = reply.read(LARGEST_FILE + 1)
-    except (URLError, OSError, ValueError) as error:
-        raise DataError(f"{url} cannot be fetched: {error}.") from error
-    if len(content) > LARGEST_FILE:
-        raise DataError(f"{url} is larger than {LARGEST_FILE:,} bytes; that is no file of BIG-Bench Hard.")
-    return content
-
-
-def _checked(example: Any, number: int, source: str) -> dict[str, str]:
-    wanted = ("input", "target")
-    if not isinstance(example, dict) or not all(isinstance(example.get(key), str) for key in wanted):
-        raise DataError(
-            f"Example {number} of {source} is {json.dumps(example)[:80]}; "
-            'expected {"input": "…", "target": "…"}, both texts.'
-        )
-    return {key: example[key] for key in wanted}

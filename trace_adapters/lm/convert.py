@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from trace_adapters.errors import AdapterError, SettingError
@@ -23,6 +24,8 @@ from trace_adapters.lm.sampling import sample_seed
 Ask = Callable[[Question, int], list[Reply]]
 AsyncAsk = Callable[[Question, int], Awaitable[list[Reply]]]
 
+ENTRY_POINTS = "trace_adapters.models"
+
 _MESSAGE_NAMES = {"messages", "chat", "conversation", "history"}
 
 
@@ -33,6 +36,8 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
         model: One of
             a `LanguageModel` (returned as it is);
             a name (`LM(name)`);
+            a model of a framework with an installed adapter (entry points of group "trace_adapters.models"; name: the
+            framework's import root; object: `as_lm(model, name=..., profile=...)`);
             a client of the `openai` SDK, sync or async (`name` is then needed);
             a model object with `forward` and `history` that is called with `messages=` and returns a list of
             texts or of
@@ -53,6 +58,9 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
         return model
     if isinstance(model, str):
         return LM(model)
+    adapt = _find_adapter(model)
+    if adapt is not None:
+        return adapt(model, name=name, profile=profile)
     if hasattr(model, "chat") and hasattr(getattr(model.chat, "completions", None), "create"):
         return _from_client(model, name, profile)
     if callable(model) and hasattr(model, "forward") and hasattr(model, "history"):
@@ -286,6 +294,16 @@ class _Client:
         if "seed" in options:
             options["seed"] = sample_seed(int(options["seed"]), question.sample_index)
         return build_request(self._name, question.messages, {**options, "n": n if n > 1 else None})
+
+
+def _find_adapter(model: Any) -> Callable[..., LanguageModel] | None:
+    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    for cls in type(model).__mro__:
+        point = known.get(cls.__module__.partition(".")[0])
+        if point is not None:
+            found: Callable[..., LanguageModel] = point.load()
+            return found
+    return None
 
 
 def _from_client(client: Any, name: str | None, profile: Profile) -> AdaptedLM:

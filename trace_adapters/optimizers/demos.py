@@ -20,7 +20,8 @@ class Demonstrations(Verbs):
     """Fills parameters of kind "demos" with calls from runs that went well (bootstrapping).
 
     A demonstration is one call that read the parameter: its plain arguments, and its output (a mapping's items, or
-    "output"). Values of parameters, such as instructions, are not part of it.
+    "output"). Values of parameters, such as instructions, are not part of it. A target may say better what a call
+    looks like as an example (`Run.demonstrations`).
 
     Args:
         parameters: Of kind "demos", at least one; others are left out.
@@ -134,13 +135,19 @@ class Demonstrations(Verbs):
             score = trace.feedback.score
             if score is None or score < self.threshold:
                 continue
+            example = str(trace.info.get("example_id", ""))
+            said = trace.info.get("demonstrations")
+            if said is not None:
+                for key in pools.keys() & said.keys():
+                    for arguments, output in said[key]:
+                        self._add(pools[key], _Demo.read(arguments, output, example))
+                continue
             for node in trace.nodes:
                 for source in node.sources:
                     if isinstance(source, Value) and source.parameter.key in pools:
-                        self._add(pools[source.parameter.key], node, trace)
+                        self._add(pools[source.parameter.key], _Demo.of(node, example))
 
-    def _add(self, pool: dict[str, _Demo], node: Node, trace: TraceGraph) -> None:
-        demo = _Demo.of(node, str(trace.info.get("example_id", "")))
+    def _add(self, pool: dict[str, _Demo], demo: _Demo | None) -> None:
         if demo is None:
             return
         known = pool.get(demo.inputs)
@@ -172,6 +179,11 @@ class _Demo:
             name: source._data for name, source in node.recorded_inputs.items() if not isinstance(source, Value)
         }
         output = dict(node._data) if isinstance(node._data, Mapping) else {"output": node._data}
+        return cls.read(arguments, output, example)
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any], output: Mapping[str, Any], example: str) -> _Demo | None:
+        """The demonstration of given arguments and output; None if they are no JSON."""
         value = {**arguments, **output}
         try:
             if not arguments or json.loads(json.dumps(value, allow_nan=False)) != value:

@@ -114,6 +114,13 @@ def _read_by_functions(runnable: Any, sources: Mapping[int, Source]) -> list[str
     return sorted(found)
 
 
+def items_read_by(function: Any) -> list[str] | None:
+    """The items of its first argument that a function reads; None if it may read any."""
+    text = _text(function)
+    keys = None if text is None else _cached_items(text)
+    return None if keys is None else sorted(keys)
+
+
 def _text(function: Any) -> str | None:
     try:
         if function not in _texts:
@@ -206,6 +213,10 @@ def _show_message(message: Any) -> Any:
     return {**plain, "tool_calls": [{"name": c["name"], "args": c["args"]} for c in calls]} if calls else plain
 
 
+def _show_command(command: Any) -> Any:
+    return shown(command.update)
+
+
 def _show_document(document: Any) -> Any:
     return {"page_content": document.page_content, "metadata": document.metadata}
 
@@ -214,4 +225,5 @@ _SHOWN = (
     ("langchain_core.messages", "BaseMessage", _show_message),
     ("langchain_core.prompt_values", "PromptValue", lambda value: value.to_string()),
     ("langchain_core.documents", "Document", _show_document),
+    ("langgraph.types", "Command", _show_command),
 )

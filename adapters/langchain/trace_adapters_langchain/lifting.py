@@ -21,6 +21,7 @@ from trace_adapters_langchain.flows import (
     free_name,
     merged,
 )
+from trace_adapters_langchain.graphs import is_graph, is_routing, lift_graph
 from trace_adapters_langchain.recording import RecordedRun, Recorder, TracedChain
 from trace_adapters_langchain.slots import Tree, Where
 
@@ -100,6 +101,8 @@ class Lifting:
         kind = shape.kind if shape is not None else None
         if runnable is None:
             kind = self.tree.kind(run)
+        if shape is None and is_graph(self.tree, run):
+            return lift_graph(self, run, runnable, flow) or self._failure(run, flow.inputs(), runnable)
         parts = shape.read(runnable) if shape is not None else {}
         lift = {
             "sequence": self._sequence,
@@ -238,6 +241,11 @@ class Lifting:
         ]
         return self._first_failure(run, found, flow) or Items(found, run.output)
 
+    def call(self, run: RecordedRun, runnable: Any, flow: Flow) -> Flow:
+        """What a run gave that may have run others inside, whatever their tags say."""
+        found = self.flows[run.id] = self._call(run, runnable, flow, ())
+        return found
+
     def _call(
         self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]], label: str = ""
     ) -> Flow:
@@ -263,6 +271,8 @@ class Lifting:
         read = dict(inputs)
         ended: list[tuple[int, str, Node]] = []
         for child in self.tree.inside(run):
+            if is_routing(child, run):
+                continue
             before = {name: node for end, name, node in ended if end < child.started}
             seen = read if leaves.differs(child.inputs, run.inputs) else flow.inputs()
             found = self.run(child, None, self._inside_input(child, {**seen, **before}))

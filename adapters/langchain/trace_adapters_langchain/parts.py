@@ -179,6 +179,7 @@ def _examples(prompt: Any, example_prompt: Any, outer_format: str | None) -> Ite
             + (" Braces in values are written twice: {{ and }}." if outer_format == templates.F_STRING else ""),
             lambda new: _check_examples(new, names, outer_format),
             lambda old, new, _: model_copy(old, examples=[dict(example) for example in new]),
+            names,
         )
     for part in _parts_of(example_prompt) if isinstance(example_prompt, BasePromptTemplate) else ():
         yield _within(part, "example", "example_prompt")

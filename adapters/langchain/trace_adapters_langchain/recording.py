@@ -83,7 +83,6 @@ class Recorder(BaseCallbackHandler):
 
     run_inline = True  # in async code, every event would take the way through a thread
     raise_error = False
-    ignore_agent = True  # type: ignore[assignment]
     ignore_retry = True  # type: ignore[assignment]
     ignore_custom_event = True  # type: ignore[assignment]
 
@@ -119,6 +118,12 @@ class Recorder(BaseCallbackHandler):
         run = self.runs.get(run_id)
         if run is not None:
             run.error, run.ended = error, self._clock()
+
+    def give_up(self, error: BaseException) -> None:
+        """Let all that still runs have failed now: nobody waits for it any more."""
+        for run in list(self.runs.values()):
+            if run.ended is None:
+                self._fail(run.id, error)
 
     def on_chain_start(
         self,

@@ -1,0 +1,173 @@
+"""Parts that learn where no tree leads to them: in closures, in nodes of graphs, in agents."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+
+from trace_adapters import AdapterError, SettingError
+from trace_adapters_langchain.overlay import Overlay
+from trace_adapters_langchain.traced import Traced, trace
+
+_KEPT = 16
+
+
+class Trainable(Runnable[Any, Any]):
+    """A prompt, a function or a chain that may change, to be used in place of the one that it was made of.
+
+    It runs as that one does, with the values that hold where it is called: those of the candidate that is being tried
+    there, of `ta.using`, or of a learned graph; else its own.
+
+    Attributes:
+        traced: The original, with its parameters.
+        overlay: Where its values come from.
+        overlays: The same, as `tal.optimize` looks for it.
+    """
+
+    def __init__(self, traced: Traced, name: str) -> None:
+        self.traced = traced
+        self.name = name
+        self.overlay = Overlay(name, traced.parameters)
+        self.overlays = (self.overlay,)
+        self._chains: dict[str, Traced] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Key -> parameter."""
+        return dict(self.overlay.parameters)
+
+    def plain(self, values: Mapping[str, Any] | None = None) -> Any:
+        """The original with some values, e.g. `result.best.candidate`; without anything of ours."""
+        known = {key: value for key, value in (values or {}).items() if key in self.overlay.parameters}
+        return self.traced.with_values(known).plain()
+
+    def here(self, config: Any = None) -> Traced:
+        """The chain with the values that hold here."""
+        bound = self.overlay.bound_values(config)
+        if not bound:
+            return self.traced  # which sees `ta.using` itself
+        key = json.dumps(bound, sort_keys=True, ensure_ascii=False)
+        with self._lock:
+            chain = self._chains.get(key)
+            if chain is None:
+                if len(self._chains) >= _KEPT:
+                    self._chains.clear()
+                chain = self._chains[key] = self.traced.with_values(bound)
+            return chain
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return self.here(config).invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await self.here(config).ainvoke(input, config, **kwargs)
+
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        return self.here(_first(config)).batch(inputs, config, **kwargs)
+
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        return await self.here(_first(config)).abatch(inputs, config, **kwargs)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        yield from self.here(config).stream(input, config, **kwargs)
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        async for chunk in self.here(config).astream(input, config, **kwargs):
+            yield chunk
+
+    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        yield from self.here(config).transform(input, config, **kwargs)
+
+    async def atransform(
+        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async for chunk in self.here(config).atransform(input, config, **kwargs):
+            yield chunk
+
+    def __call__(self, input: Any) -> Any:
+        """A trained function called as a function."""
+        return self.invoke(input)
+
+    def format_prompt(self, **kwargs: Any) -> Any:
+        """For prompts: what `invoke` gives."""
+        return self.invoke(kwargs)
+
+    def format(self, **kwargs: Any) -> str:
+        """For prompts: as text."""
+        return str(self.invoke(kwargs).to_string())
+
+    def format_messages(self, **kwargs: Any) -> list[Any]:
+        """For prompts: as messages."""
+        return list(self.invoke(kwargs).to_messages())
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        return super().get_name(suffix, name=name or self.name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trainable:
+        return self  # graphs copy what they are made of; its values come from where it runs
+
+    def __repr__(self) -> str:
+        return f"Trainable({', '.join(self.overlay.parameters)})"
+
+
+def trainable(part: Any, name: str | None = None, *, train: str | Sequence[str] = "*", **terms: Any) -> Trainable:
+    """Something that a function or a node of a graph uses, as one that may change.
+
+    `prompt = tal.trainable(ChatPromptTemplate.from_messages([...]), "answer")`, then use it as before, and say
+    `tal.optimize(graph, ..., trainable=[prompt])`.
+
+    Args:
+        part: A prompt, a text (an f-string template), a function of one argument, or a chain.
+        name: What it is called; prompts and texts need one where there are several.
+        train: Which of its parameters: kinds, names or globs.
+        terms: Where learned functions run; see `tal.trace`.
+
+    Raises:
+        AdapterError: If it is none of these.
+        CodeError: If a function's source cannot be read.
+    """
+    if isinstance(part, Trainable):
+        raise SettingError(f"{part!r} is trainable already.")
+    if isinstance(part, str):
+        part = PromptTemplate.from_template(part)
+    elif inspect.isfunction(part):
+        part = RunnableLambda(part)
+    if not isinstance(part, Runnable):
+        raise AdapterError(f"Only a prompt, a text, a function or a chain can be trainable, got {part!r}.")
+    if name is not None and hasattr(part, "input_variables"):
+        part = part.model_copy(update={"name": name})
+    traced = trace(part, trainable=train, **terms)
+    return Trainable(traced, name or ", ".join(traced.parameters))
+
+
+def middleware(*, system_prompt: str | None = None, tools: Sequence[Any] = (), name: str = "agent") -> Any:
+    """Middleware for `create_agent` through which its system prompt and its tools' descriptions may change.
+
+    `create_agent(model, tools, middleware=[learns])` with `learns = tal.middleware(system_prompt="…", tools=tools)`;
+    the agent itself gets no system prompt then.
+
+    Args:
+        system_prompt: What the model is told at the start of every call; None leaves the agent's own.
+        tools: Whose descriptions, and those of their arguments, may change; their names stay.
+        name: Begins the names of the parameters.
+
+    Raises:
+        SettingError: If there is neither, or langchain is not installed.
+    """
+    if system_prompt is None and not tools:
+        raise SettingError("middleware() needs a system_prompt, tools, or both: it trains nothing else.")
+    try:
+        from trace_adapters_langchain.agent_middleware import LearningMiddleware
+    except ImportError as error:
+        raise SettingError("middleware() needs langchain 1.0 or later: pip install langchain.") from error
+    return LearningMiddleware(system_prompt, tools, name)
+
+
+def _first(config: Any) -> Any:
+    return config[0] if isinstance(config, list) and config else config

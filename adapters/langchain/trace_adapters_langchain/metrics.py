@@ -1,0 +1,143 @@
+"""Metrics in the forms in which LangChain users have them, called as one."""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any
+
+from trace_adapters import Feedback, MetricError, SettingError
+from trace_adapters_langchain.dataset import Row, as_mapping, shown
+
+_EVALUATORS_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs"}
+_TEXTS = ("feedback", "comment", "reasoning", "explanation")
+
+
+class Metric:
+    """A user's metric, called with a row and an output.
+
+    Args:
+        judge: A function of (example, output); one whose arguments have the names of LangSmith's evaluators (`run`,
+            `example`, `inputs`, `outputs`, `reference_outputs`); an object with `evaluate_run` or `evaluate_strings`.
+
+    Raises:
+        SettingError: If it is none of these.
+    """
+
+    def __init__(self, judge: Any) -> None:
+        self.judge = judge
+        self.__name__ = getattr(judge, "__name__", type(judge).__name__)
+        self._call = _calling(judge)
+
+    def __call__(self, row: Row, output: Any) -> Any:
+        return _read(self._call(row, output))
+
+
+def as_metric(judge: Any) -> Metric:
+    """A metric as one that can be called with a row; itself if it is one."""
+    return judge if isinstance(judge, Metric) else Metric(judge)
+
+
+def _calling(judge: Any) -> Callable[[Row, Any], Any]:
+    if callable(getattr(judge, "evaluate_run", None)):
+        return lambda row, output: judge.evaluate_run(_run_view(row, output), _example_view(row))
+    if callable(getattr(judge, "evaluate_strings", None)):
+        return lambda row, output: _call_string_evaluator(judge, row, output)
+    if not callable(judge):
+        raise SettingError(f"metric must be a function of (example, output) or an evaluator, got {judge!r}.")
+    names = _wanted_names(judge)
+    if not names:
+        return lambda row, output: judge(row.example, output)
+    return lambda row, output: judge(**{name: value for name, value in _views(row, output).items() if name in names})
+
+
+def _wanted_names(judge: Callable[..., Any]) -> set[str]:
+    """The names of LangSmith's that a function asks for; none if it is a plain function of (example, output)."""
+    try:
+        parameters = inspect.signature(judge).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = {p.name for p in named if p.default is p.empty}
+    offered = {p.name for p in named} & _EVALUATORS_NAMES
+    return offered if required <= _EVALUATORS_NAMES and offered else set()
+
+
+def _views(row: Row, output: Any) -> dict[str, Any]:
+    return {
+        "run": _run_view(row, output),
+        "example": _example_view(row),
+        "inputs": as_mapping(row.inputs, "input"),
+        "outputs": as_mapping(output, "output"),
+        "reference_outputs": dict(row.outputs),
+    }
+
+
+def _run_view(row: Row, output: Any) -> Any:
+    now, number = datetime.now(UTC), uuid.uuid4()
+    facts = {"inputs": as_mapping(row.inputs, "input"), "outputs": as_mapping(output, "output"), "error": None}
+    return SimpleNamespace(
+        id=number, trace_id=number, name="chain", run_type="chain", start_time=now, end_time=now, extra={},
+        session_id=None, child_runs=[], tags=[], metadata={}, **facts,
+    )  # fmt: skip
+
+
+def _example_view(row: Row) -> Any:
+    if not isinstance(row.example, Mapping) and hasattr(row.example, "outputs"):
+        return row.example
+    return SimpleNamespace(
+        id=row.name, inputs=as_mapping(row.inputs, "input"), outputs=dict(row.outputs), metadata={}, dataset_id=None
+    )
+
+
+def _call_string_evaluator(judge: Any, row: Row, output: Any) -> Any:
+    values = list(row.outputs.values())
+    if getattr(judge, "requires_reference", False) and len(values) != 1:
+        raise MetricError(
+            f"{type(judge).__name__} compares with one reference, and the example has {list(row.outputs) or 'none'}; "
+            "keep one field beside the inputs."
+        )
+    reference = _as_text(values[0]) if len(values) == 1 else None
+    return judge.evaluate_strings(prediction=_as_text(output), reference=reference, input=_as_text(row.inputs))
+
+
+def _as_text(value: Any) -> str:
+    content = getattr(value, "content", value)
+    if isinstance(content, Mapping) and len(content) == 1:
+        (content,) = content.values()
+    return content if isinstance(content, str) else shown(content)
+
+
+def _read(returned: Any) -> Any:
+    """What an evaluator returned, as core's metrics return it; anything that is no evaluator's form as it is."""
+    if isinstance(returned, Mapping) and isinstance(returned.get("results"), Sequence):
+        return _joined(returned["results"])
+    if isinstance(returned, list):
+        return _joined(returned)
+    return _one(returned)
+
+
+def _joined(results: Sequence[Any]) -> Any:
+    found = [(result, _one(result)) for result in results]
+    read = [(result, one) for result, one in found if isinstance(one, Feedback)]
+    scores = [one.score for _, one in read if one.score is not None]
+    texts = [f"{key}: {one.text}" if (key := _field(result, "key")) else one.text for result, one in read if one.text]
+    return Feedback(fmean(scores) if scores else None, "\n".join(texts)) if read else results
+
+
+def _one(result: Any) -> Any:
+    if isinstance(result, Feedback) or not (isinstance(result, Mapping) or hasattr(result, "score")):
+        return result
+    score = _field(result, "score")
+    text = next((str(found) for name in _TEXTS if (found := _field(result, name))), "")
+    if not text and score is None:
+        text = str(_field(result, "value") or "")
+    return Feedback(None if score is None else float(score), text)
+
+
+def _field(result: Any, name: str) -> Any:
+    return result.get(name) if isinstance(result, Mapping) else getattr(result, name, None)

@@ -1,0 +1,248 @@
+"""A chain as the optimization loop sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from trace_adapters import (
+    Feedback,
+    ModelError,
+    Node,
+    Parameter,
+    SandboxUnavailable,
+    SettingError,
+    using,
+)
+from trace_adapters.extend import Run, call_metric, check_values, failure_feedback
+from trace_adapters_langchain.calls import CallListener, listening
+from trace_adapters_langchain.dataset import Row, list_rows, read_row, shown, wanted_inputs
+from trace_adapters_langchain.metrics import as_metric
+from trace_adapters_langchain.overlay import Ambient, bind, taken
+from trace_adapters_langchain.parts import EXAMPLES
+from trace_adapters_langchain.recording import Recorder, recording
+from trace_adapters_langchain.shown_calls import find_demonstrations
+from trace_adapters_langchain.timing import Late, within
+from trace_adapters_langchain.traced import Traced, trace
+
+TIMEOUT_S = 300.0
+_KEPT_CHAINS = 16
+
+
+class LangchainTarget:
+    """A runnable; examples are dicts, or have inputs and outputs.
+
+    Args:
+        program: A runnable, or one that `tal.trace` made; never changed.
+        trainable: Kinds, names or globs, as `tal.trace` takes them, and what `tal.trainable` or `tal.middleware` made.
+            Everything that is not named stays as it is.
+        inputs: The fields of an example that the chain gets, or one field whose value itself it gets. Default: what the
+            chain's own input schema says.
+        config: The `RunnableConfig` of each run, or a function that makes one. A graph with a checkpointer gets a
+            thread of its own for each run unless this names one.
+        timeout_s: Wall-clock limit of a run; None for none.
+        trust: See `tal.trace`.
+        demonstrations: Whether few-shot examples are filled from runs that went well (the optimizer "demos"); else they
+            are a list that optimizers may write as they like.
+
+    Raises:
+        AdapterError: If `program` is no runnable, or nothing of it is trainable.
+        SettingError: If an option names nothing.
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        trainable: Any = (),
+        *,
+        inputs: str | Sequence[str] | None = None,
+        config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+        timeout_s: float | None = TIMEOUT_S,
+        trust: str = "sandbox",
+        demonstrations: bool = False,
+    ) -> None:
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            raise SettingError(f"timeout_s must be a number of seconds or None, got {timeout_s!r}.")
+        named, ambient = taken(trainable)
+        self.program = program
+        self._traced = _traced(program, named, bool(ambient), trust)
+        self._ambient = Ambient(ambient)
+        self._example_fields = _example_fields(self._traced) if demonstrations else {}
+        self._wanted = wanted_inputs(self._traced.plain(), inputs)
+        self._config = config
+        self._timeout_s = timeout_s
+        self._chains: OrderedDict[str, Traced] = OrderedDict()
+        self._asynchronous = False
+        self._lock = threading.Lock()
+        both = sorted(self._traced.parameters.keys() & self._ambient.parameters.keys())
+        if both:
+            raise SettingError(f"Two parts are named {', '.join(both)}; give one another name.")
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Key -> parameter."""
+        found = {**self._traced.parameters, **self._ambient.parameters}
+        for key in self._example_fields:
+            found[key] = copy.copy(found[key])
+            found[key].kind = "demos"
+        return found
+
+    def with_values(self, candidate: Mapping[str, Any]) -> Any:
+        """A plain copy of the chain with these values, without anything of ours but what the user put into it.
+
+        Raises:
+            ParameterError: If a value does not fit, or a key is not trainable.
+        """
+        check_values(self.parameters(), candidate)
+        inside, around = self._split(candidate)
+        chain = self._traced.with_values(inside).plain()
+        return bind(chain, around) if around else chain
+
+    def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
+        """Run one example and record it; by `invoke`, never by `stream`.
+
+        Raises:
+            DataError: If the example lacks what the chain takes.
+            ModelError: If a model's server, key or address is at fault.
+            SandboxUnavailable: If this machine does not have the sandbox that a function asks for.
+            AdapterError: If a part read its value where the run could not reach it.
+        """
+        row = read_row(example, self._wanted)
+        inside, around = self._split(candidate)
+        chain = self._chain_of(inside)
+        with listening() as listener, using(around), self._ambient.watched() as watch:
+            output, error, node = self._record(chain, row, listener)
+        watch.check()
+        if listener.interruption is not None:
+            raise listener.interruption
+        if error is None:
+            return Run(output, node, demonstrations=find_demonstrations(node, self._example_fields))
+        if isinstance(error, ModelError | SandboxUnavailable):
+            raise error
+        if listener.is_model_failure(error):
+            raise ModelError(f"The chain's model failed: {type(error).__name__}: {error}") from error
+        return Run(None, node, error, demonstrations={})
+
+    def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
+        """Call a metric of LangChain's kinds; one without words gets some: what was expected."""
+        row = read_row(example, self._wanted)
+        if run.error is not None:
+            return failure_feedback(run, row.expected or None)
+        with listening("judge") as listener:
+            feedback = call_metric(as_metric(metric), row, run.output)
+        if listener.interruption is not None:
+            raise listener.interruption
+        if feedback.text:
+            return feedback
+        if feedback.score is not None and feedback.score >= 1.0:
+            return Feedback(feedback.score, "Correct.")
+        got = f"Got: {shown(run.output)}"
+        return Feedback(feedback.score, f"Not right. Expected: {row.expected}. {got}" if row.outputs else "Not right.")
+
+    def example_id(self, example: Any, position: int) -> str:
+        """The example's id if it has one, else its position."""
+        return read_row(example, self._wanted, position).name or str(position)
+
+    def example_text(self, example: Any) -> str:
+        """Inputs and reference as JSON."""
+        row = read_row(example, self._wanted)
+        return shown({"inputs": row.inputs, "outputs": row.outputs})
+
+    def rows(self, dataset: Any, name: str) -> list[Any]:
+        """The examples of a dataset in any form, each of which this chain can run on.
+
+        Raises:
+            DataError: Naming the example that it cannot.
+        """
+        rows = list_rows(dataset, name)
+        for position, example in enumerate(rows):
+            read_row(example, self._wanted, position)
+        return rows
+
+    def _split(self, candidate: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Any, Any]]:
+        inside = {key: value for key, value in candidate.items() if key in self._traced.parameters}
+        ambient = self._ambient.parameters
+        return inside, {ambient[key]: value for key, value in candidate.items() if key in ambient}
+
+    def _record(self, chain: Traced, row: Row, listener: CallListener) -> tuple[Any, BaseException | None, Node]:
+        """Output, error and node of a run; of one that is late, the step that it hangs in is what failed."""
+        config, recorder = self._run_config(), Recorder()
+        output, error = None, None
+        with recording(recorder):
+            try:
+                output = within(self._timeout_s, lambda: self._invoke(chain, row.inputs, config))
+            except Late as late:
+                listener.stop()
+                recorder.give_up(late)
+                error = late
+            except (Exception, SystemExit) as raised:
+                error = raised
+        return output, error, chain._lift(recorder, row.inputs, output, error, config)
+
+    def _invoke(self, chain: Traced, inputs: Any, config: Any) -> Any:
+        if not self._asynchronous:
+            try:
+                return chain.invoke(inputs, config)
+            except (TypeError, NotImplementedError) as error:
+                if not _needs_a_loop(error):
+                    raise
+            self._asynchronous = True
+        return _in_loop(lambda: chain.ainvoke(inputs, config))
+
+    def _run_config(self) -> dict[str, Any]:
+        given = dict((self._config() if callable(self._config) else self._config) or {})
+        if getattr(self.program, "checkpointer", None):
+            own = {"thread_id": uuid.uuid4().hex, **given.get("configurable", {})}
+            given["configurable"] = own  # else one run would remember another
+        return given
+
+    def _chain_of(self, inside: Mapping[str, Any]) -> Traced:
+        key = json.dumps(inside, sort_keys=True, ensure_ascii=False)
+        with self._lock:
+            chain = self._chains.pop(key, None) or self._traced.with_values(inside)
+            self._chains[key] = chain
+            while len(self._chains) > _KEPT_CHAINS:
+                self._chains.popitem(last=False)
+            return chain
+
+
+def wrap(program: Any, trainable: Any = (), **options: Any) -> LangchainTarget:
+    """The target of a runnable; the entry point that `ta.wrap` finds. See `LangchainTarget` for the options."""
+    return LangchainTarget(program, trainable, **options)
+
+
+def _traced(program: Any, named: Sequence[str], has_others: bool, trust: str) -> Traced:
+    if isinstance(program, Traced):
+        return program
+    if not named and has_others:
+        return Traced(program, ())  # nothing inside changes
+    return trace(program, trainable=named, trust=trust)
+
+
+def _example_fields(traced: Traced) -> dict[str, tuple[str, ...]]:
+    """Key of each parameter that holds few-shot examples -> the fields of one."""
+    return {one.key: one.part.names for one in traced._found if one.part.kind == EXAMPLES}
+
+
+def _needs_a_loop(error: Any) -> bool:
+    """Whether a chain has steps that can only be awaited."""
+    return "coroutine function synchronously" in str(error) or "No synchronous function provided" in str(error)
+
+
+def _in_loop(start: Callable[[], Any]) -> Any:
+    async def run() -> Any:
+        return await start()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run())
+    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+        return pool.submit(copy_context().run, asyncio.run, run()).result()
