@@ -127,6 +127,7 @@ FACES = {
         "sample_seed",
         "spec_of",
         "unwrap",
+        "write_text",
     ],
 }
 

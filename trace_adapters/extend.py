@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         register_codec as register_codec,
     )
     from trace_adapters.sandboxing import choosing_sandbox as choosing_sandbox, noting_levels as noting_levels
+    from trace_adapters.saving import write_text as write_text
     from trace_adapters.search.policy import Greedy as Greedy, Judge as Judge, Judgement as Judgement, Policy as Policy
     from trace_adapters.source_checks import CodeSpec as CodeSpec, check_source as check_source
     from trace_adapters.source_compiling import compile_source as compile_source, load_function as load_function
@@ -143,6 +144,7 @@ _HOMES = {
     "sample_seed": "trace_adapters.lm.sampling",
     "spec_of": "trace_adapters.code",
     "unwrap": "trace_adapters.nodes",
+    "write_text": "trace_adapters.saving",
 }
 __all__ = [*_HOMES]
 

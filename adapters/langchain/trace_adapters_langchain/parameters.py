@@ -209,9 +209,11 @@ def _code(owner: Any, path: tuple[str, ...], stem: str, role: str, attribute: st
     learned = functions.learned_function(function, stem, terms)
     copied = lambda_copy if isinstance(owner, RunnableLambda) else model_copy
 
-    def write(runnable: Any, text: str, plain: bool) -> Any:
-        made = functions.plain(learned, text) if plain else functions.sandboxed(learned, text, function)
+    def put(runnable: Any, made: Any) -> Any:
         return copied(runnable, **{attribute: made})
+
+    def write(runnable: Any, text: str, plain: bool) -> Any:
+        return put(runnable, functions.plain(learned, text) if plain else functions.sandboxed(learned, text, function))
 
     def check(text: Any) -> None:
         try:
@@ -222,7 +224,7 @@ def _code(owner: Any, path: tuple[str, ...], stem: str, role: str, attribute: st
             raise
 
     about = inspect.getdoc(function) or f"The function {stem}, a step of the chain."
-    part = Part(role, CODE, learned.source.text, about, learned.constraint, check, write)
+    part = Part(role, CODE, learned.source.text, about, learned.constraint, check, write, put=put)
     return _Place(owner, path, stem, part, learned, function)
 
 

@@ -39,6 +39,7 @@ class Part:
         check: Raises `ParameterError` with the reason if a new value cannot stand there.
         write: runnable, value, whether code becomes a plain function -> a copy of the runnable with that value.
         names: The variables in it, to tell it from others of the same role.
+        put: For code: runnable, function -> a copy of the runnable with that function.
     """
 
     role: str
@@ -49,6 +50,7 @@ class Part:
     check: Callable[[Any], None]
     write: Write
     names: tuple[str, ...] = ()
+    put: Callable[[Any, Callable[..., Any]], Any] | None = None
 
 
 def prompt_parts(prompt: Any) -> list[Part]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from trace_adapters import AdapterError, Node, Parameter, ParameterError, SandboxUnavailable
+from trace_adapters import AdapterError, Node, Parameter, ParameterError, SandboxUnavailable, UntrustedCode
 from trace_adapters.extend import Value, check_values
-from trace_adapters_langchain import parameters as finding
+from trace_adapters_langchain import files, parameters as finding
+from trace_adapters_langchain.delegating import Delegate
+from trace_adapters_langchain.exporting import export_module
 from trace_adapters_langchain.functions import Terms
 from trace_adapters_langchain.leaves import Source
 from trace_adapters_langchain.lifting import Lifting
@@ -25,9 +29,13 @@ from trace_adapters_langchain.recording import Recorder, TracedChain, active, re
 from trace_adapters_langchain.repairs import repaired
 
 _KEPT_CHAINS = 32
+_UNTRUSTED = (
+    "The code of {} was loaded from a file and is not the chain's own. Read it (`print(traced.diff())`), then allow "
+    "it: `traced.trust()`, or `traced.load(path, allow_code=True)`."
+)
 
 
-class Traced(Runnable[Any, Any], TracedChain):
+class Traced(Delegate, TracedChain):
     """A chain with named parameters; make one with `trace`.
 
     Called as a Runnable it behaves as the chain does, under the values in force: its own, those that an optimizer
@@ -44,12 +52,14 @@ class Traced(Runnable[Any, Any], TracedChain):
         found: Sequence[Found],
         values: Mapping[str, Any] | None = None,
         inventory: finding.Inventory | None = None,
+        untrusted: Iterable[str] = (),
     ) -> None:
         self.chain = chain
         self.last_trace: Node | None = None
         self.inventory = inventory
         self._found = tuple(found)
         self._values = {one.key: one.part.value for one in found} | dict(values or {})
+        self._untrusted = frozenset(untrusted)
         self._parameters = {one.key: one.parameter(self._values[one.key]) for one in found}
         self._sources = _own_sources(found, inventory)
         self._chains: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
@@ -73,7 +83,8 @@ class Traced(Runnable[Any, Any], TracedChain):
             ParameterError: If a key is unknown or a value does not fit; no model was called.
         """
         self.check(values)
-        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory)
+        untrusted = self._untrusted.difference(values)
+        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory, untrusted)
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `ParameterError`, naming the key and the reason, if a value does not fit."""
@@ -88,9 +99,63 @@ class Traced(Runnable[Any, Any], TracedChain):
     def plain(self) -> Any:
         """The chain with the values in force, of LangChain's own kinds, without anything of ours.
 
-        Learned code becomes plain functions of this process: what was learned was reviewed, or is trusted.
+        Learned code becomes plain functions of this process, with all its rights: read it first (`diff`).
+
+        Raises:
+            UntrustedCode: If code was loaded from a file and nobody has allowed it to run.
         """
-        return materialise(self.chain, self._found, self.values, plain=True)
+        values = self.values
+        self._require_trust(values)
+        return materialise(self.chain, self._found, values, plain=True)
+
+    def export(self, path: str | os.PathLike[str]) -> list[str]:
+        """Write `plain()` as a Python module that needs langchain-core only, with a function `build`.
+
+        Returns:
+            The names of the arguments of `build`: models, tools and other things that cannot be written down.
+
+        Raises:
+            DataError: If the file cannot be written.
+            UntrustedCode: If code was loaded from a file and nobody has allowed it to run.
+        """
+        return export_module(self.plain(), path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the values in force as JSON, each with the hash of the chain's own value.
+
+        Raises:
+            DataError: If the file cannot be written.
+        """
+        files.write_values(path, self.values, self._own_values())
+
+    def load(self, path: str | os.PathLike[str], *, allow_code: bool = False) -> Traced:
+        """A traced chain with the values that `save` wrote; nothing in the file runs without consent.
+
+        A warning is logged if parameters of the chain or their own values are not those that were saved.
+
+        Args:
+            path: The JSON file.
+            allow_code: Allow the functions in the file to run; else calling one raises `UntrustedCode`. What they are
+                can be read before: `traced.load(path).diff()`.
+
+        Raises:
+            DataError: If the file was not written by `save`.
+            ParameterError: If a value does not fit.
+        """
+        own = self._own_values()
+        values = files.read_values(path, own)
+        self.check(values)
+        code = [one.key for one in self._found if one.source is not None and one.key in values]
+        untrusted = () if allow_code else [key for key in code if values[key] != own[key]]
+        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory, untrusted)
+
+    def trust(self) -> Traced:
+        """The same with loaded code allowed to run."""
+        return Traced(self.chain, self._found, self.values, self.inventory)
+
+    def diff(self, other: Traced | None = None) -> str:
+        """What changed since the chain itself, or since another: a unified diff of each parameter; "" if nothing."""
+        return files.describe_changes(self._own_values() if other is None else other.values, self.values)
 
     def node(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
         """Call the chain and record it.
@@ -162,12 +227,28 @@ class Traced(Runnable[Any, Any], TracedChain):
             found.append(self._lift(recorder, given, None if error is not None else output, error, config))
         return found
 
+    def _own_values(self) -> dict[str, Any]:
+        return {one.key: one.part.value for one in self._found}
+
+    def _require_trust(self, values: Mapping[str, Any]) -> None:
+        refused = [key for key in values if self._is_untrusted(key, values[key])]
+        if refused:
+            raise UntrustedCode(_UNTRUSTED.format(", ".join(refused)))
+
+    def _is_untrusted(self, key: str, value: Any) -> bool:
+        return key in self._untrusted and value == self._values[key]
+
     def _make(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """The chain that runs under these values, and the one that runs when it is recorded."""
-        running = materialise(self.chain, self._found, values, plain=False)
+        found = [_refusing(one) if self._is_untrusted(one.key, values[one.key]) else one for one in self._found]
+        running = materialise(self.chain, found, values, plain=False)
         return running, repaired(running)
 
-    def _in_force(self) -> tuple[Any, Any]:
+    def _in_force(self) -> Any:
+        return self._both()[0]
+
+    def _both(self) -> tuple[Any, Any]:
+        """The chain that runs under the values in force, and the one that runs when it is recorded."""
         values = {key: parameter.data for key, parameter in self._parameters.items()}
         if all(value is self._values[key] for key, value in values.items()):
             return self._own
@@ -186,13 +267,13 @@ class Traced(Runnable[Any, Any], TracedChain):
         return made
 
     def _recorded(self) -> Any:
-        return self._in_force()[1]
+        return self._both()[1]
 
     def _running(self, config: Any) -> tuple[Any, Any]:
         """The chain to run here, and the config to run it with; where somebody records, the run gets a known id."""
         recorder = active()
         if recorder is None:
-            return self._in_force()[0], config
+            return self._both()[0], config
         if isinstance(config, (list, tuple)):
             return self._recorded(), [self._known(one, recorder) for one in config]
         return self._recorded(), self._known(config, recorder)
@@ -204,73 +285,9 @@ class Traced(Runnable[Any, Any], TracedChain):
         recorder.chains[run_id] = self
         return own
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        chain, config = self._running(config)
-        return chain.invoke(input, config, **kwargs)
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        chain, config = self._running(config)
-        return await chain.ainvoke(input, config, **kwargs)
-
-    def batch(self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any) -> Any:
-        chain, configs = self._running(_each(config, inputs))
-        return chain.batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
-    ) -> Any:
-        chain, configs = self._running(_each(config, inputs))
-        return await chain.abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
-
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        chain, config = self._running(config)
-        return chain.stream(input, config, **kwargs)  # type: ignore[no-any-return]
-
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        chain, config = self._running(config)
-        async for chunk in chain.astream(input, config, **kwargs):
-            yield chunk
-
-    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        chain, config = self._running(config)
-        return chain.transform(input, config, **kwargs)  # type: ignore[no-any-return]
-
-    async def atransform(
-        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        chain, config = self._running(config)
-        async for chunk in chain.atransform(input, config, **kwargs):
-            yield chunk
-
-    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        return self.chain.get_name(suffix, name=name)
-
-    @property
-    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
-        return self.chain.InputType
-
-    @property
-    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
-        return self.chain.OutputType
-
-    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
-        return self.chain.get_input_schema(config)
-
-    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
-        return self.chain.get_output_schema(config)
-
-    @property
-    def config_specs(self) -> Any:
-        return self.chain.config_specs
-
-    def get_graph(self, config: RunnableConfig | None = None) -> Any:
-        return self._in_force()[0].get_graph(config)
-
-    def get_prompts(self, config: RunnableConfig | None = None) -> Any:
-        return self._in_force()[0].get_prompts(config)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
-        twin = Traced(self.chain, self._found, copy.deepcopy(self.values, memo), self.inventory)
+        values = copy.deepcopy(self.values, memo)
+        twin = Traced(self.chain, self._found, values, self.inventory, self._untrusted)
         memo[id(self)] = twin
         return twin
 
@@ -310,6 +327,18 @@ def trace(
     return Traced(chain, finding.select(inventory, trainable), None, inventory)
 
 
+def _refusing(one: Found) -> Found:
+    """Code that must not run: whoever calls it is told so."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UntrustedCode(_UNTRUSTED.format(one.key))
+
+    put = one.part.put
+    if put is None:
+        return one
+    return replace(one, part=replace(one.part, write=lambda runnable, _, __: put(runnable, refuse)))
+
+
 def _own_sources(found: Sequence[Found], inventory: finding.Inventory | None) -> dict[int, Source]:
     """`id` of a runnable -> its own source, also of functions that are not trained."""
     every = {one.key: one for one in (*(inventory.found if inventory is not None else ()), *found)}
@@ -326,13 +355,6 @@ def _argument(one: Found) -> str:
     """The name under which a runnable reads a parameter."""
     role = one.part.role.replace(".", "_")
     return {"": "template"}.get(role, role) if one.source is None else f"{role}_code" if role else "code"
-
-
-def _each(config: Any, inputs: Sequence[Any]) -> Any:
-    """A config for each input where a recorder must know the runs; else as it was given."""
-    if active() is None or isinstance(config, (list, tuple)):
-        return config
-    return [config] * len(inputs)
 
 
 def _recorders(inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
