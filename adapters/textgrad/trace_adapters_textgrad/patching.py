@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from trace_adapters.extend import Usage
 from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.optimizer import TextualGradientDescent, TextualGradientDescentwithMomentum
 from trace_adapters_textgrad.training import FEEDBACK, Options, Step
+
+_STANDS_FOR = "_stands_for"
 
 
 @dataclass
@@ -124,19 +126,17 @@ def patched(
         max_prompt_tokens=max_prompt_tokens,
         on_step=session.add,
     )
-    plain = _with_defaults(TextualGradientDescent, options)
-    momentum = _with_defaults(TextualGradientDescentwithMomentum, options)
     swaps = {
-        shims.TextualGradientDescent: plain,
-        shims.TextualGradientDescentwithMomentum: momentum,
+        shims.TextualGradientDescent: _with_defaults(TextualGradientDescent, options),
+        shims.TextualGradientDescentwithMomentum: _with_defaults(TextualGradientDescentwithMomentum, options),
     }
     with shims.replaced(*_bindings(swaps)), shims.taking_foreign_integers():
         yield session
 
 
 def _with_defaults(kind: Any, options: Options) -> Any:
-    names = {"defaults": replace(options), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (kind,), {**names, "__doc__": kind.__doc__})
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), {**names, "defaults": options, _STANDS_FOR: kind.__mro__[1]})
 
 
 def _bindings(swaps: dict[Any, Any]) -> list[tuple[Any, str, Any]]:
@@ -150,8 +150,13 @@ def _bindings(swaps: dict[Any, Any]) -> list[tuple[Any, str, Any]]:
         except TypeError:  # some libraries put other things than modules there
             continue
         found += [
-            (module, name, swaps[value])
+            (module, name, swaps[_stands_for(value)])
             for name, value in list(names.items())
-            if isinstance(value, type) and value in swaps
+            if isinstance(value, type) and _stands_for(value) in swaps
         ]
     return found
+
+
+def _stands_for(kind: type) -> Any:
+    """TextGrad's class, of one that another `patched` put in its place; any other class itself."""
+    return vars(kind).get(_STANDS_FOR, kind)

@@ -40,7 +40,12 @@ def run(script: str, arguments: Sequence[str]) -> None:
     path = os.path.abspath(script)
     module = ModuleType("__main__")
     vars(module).update(
-        __file__=path, __builtins__=__builtins__, __package__=None, __loader__=SourceFileLoader("__main__", path)
+        __annotations__={},
+        __builtins__=__builtins__,
+        __cached__=None,
+        __file__=path,
+        __loader__=SourceFileLoader("__main__", path),
+        __package__=None,
     )
     sys.argv = [script, *arguments]
     if not sys.flags.safe_path:

@@ -1,0 +1,123 @@
+"""Code that uses TextGrad's optimizers uses ours inside `patched`, and TextGrad's again afterwards."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import textgrad as tg
+from textgrad.optimizer import TextualGradientDescent
+
+import trace_adapters as ta
+import trace_adapters_textgrad as tat
+
+
+@pytest.fixture
+def prompt():
+    return tg.Variable("Be brief.", role_description="system prompt to the language model")
+
+
+def learn(kind, engine, prompt, **options):
+    optimizer = kind(parameters=[prompt], engine=engine, **options)
+    answer = tg.BlackboxLLM(engine, prompt)(tg.Variable("q", requires_grad=False, role_description="query"))
+    tg.TextLoss("Is it right?", engine)(answer).backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_every_name_is_ours_inside(engine, prompt, proposing):
+    """Also where a module of the user imported the class before; everything is as before afterwards."""
+    from textgrad import optimizer as package
+    from textgrad.optimizer import optimizer as home
+
+    user = types.ModuleType("module_of_a_user")
+    user.Descent, user.Momentum = TextualGradientDescent, package.TextualGradientDescentwithMomentum
+    sys.modules[user.__name__] = user
+    places = [(tg, "TGD"), (tg, "TextualGradientDescent"), (package, "TGD"), (package, "TextualGradientDescent"),
+              (package, "TextualGradientDescentwithMomentum"), (home, "TextualGradientDescent"),
+              (home, "TextualGradientDescentwithMomentum"), (user, "Descent"), (user, "Momentum")]  # fmt: skip
+    before = [getattr(*place) for place in places]
+    made = tg.Variable.__init__
+    try:
+        with tat.patched() as session:
+            for place in places:
+                assert hasattr(getattr(*place), "defaults")
+            optimizer = learn(user.Descent, engine(proposing(system_prompt="Think first.")), prompt)
+            assert isinstance(optimizer, tg.TGD)
+        assert [getattr(*place) for place in places] == before
+        assert tg.Variable.__init__ is made
+    finally:
+        del sys.modules[user.__name__]
+    assert prompt.value == "Think first."
+    assert isinstance(optimizer, TextualGradientDescent)
+    assert (len(session.steps), session.calls, session.textgrad_calls) == (1, 1, 3)
+    assert str(session).startswith("1 steps, 1 with new values: 1 model calls of the optimizer, about ")
+
+
+def test_an_error_inside_ends_it_too():
+    """Nothing stays replaced."""
+    with pytest.raises(ZeroDivisionError), tat.patched():
+        1 / 0
+    assert tg.TGD is TextualGradientDescent
+
+
+def test_a_subclass_made_inside_is_ours(engine, prompt, proposing):
+    """Users who extend TextGrad's class extend ours."""
+    seen = []
+    with tat.patched():
+
+        class Mine(tg.TextualGradientDescent):
+            def step(self):
+                seen.append(self.constraint_text)
+                super().step()
+
+        learn(Mine, engine(proposing(system_prompt="Think first.")), prompt, constraints=["Be polite."])
+    assert seen == ["Constraint 1: Be polite."]
+    assert prompt.value == "Think first."
+
+
+def test_options_reach_the_optimizers_made_inside(engine, prompt, proposing):
+    """Feedback, memory and what happens to bad replies; an optimizer's own options win."""
+    asked = engine("no values here")
+    with tat.patched(on_error="raise", feedback="Make it rhyme."), pytest.raises(ta.ModelError):
+        learn(tg.TGD, asked, prompt)
+    assert "Make it rhyme." in asked.asked[-1][0]
+    with pytest.raises(ta.SettingError, match="optimizer is"), tat.patched("adam"):
+        pass
+
+
+def test_sessions_nest(engine, prompt, proposing):
+    """The inner one counts what is made inside it."""
+    with tat.patched() as outer:
+        with tat.patched() as inner:
+            learn(tg.TGD, engine(proposing(system_prompt="one")), prompt)
+        learn(tg.TGD, engine(proposing(system_prompt="two")), prompt)
+    assert (len(inner.steps), len(outer.steps)) == (1, 1)
+    assert prompt.value == "two"
+
+
+def test_numpy_integers_make_variables_inside():
+    """TextGrad 0.1.8 refuses them, with a warning they are taken inside; what is refused for good stays refused."""
+    with tat.patched():
+        with pytest.warns(UserWarning, match=r"no Variable of a numpy\.int64"):
+            assert tg.Variable(np.int64(3), role_description="a number").value == "3"
+        assert tg.Variable(value=4, role_description="a number").value == "4"
+        for value in (1.5, None, True):
+            with pytest.raises(AssertionError):
+                tg.Variable(value, role_description="a number")
+
+
+def test_the_report_is_a_file(engine, prompt, proposing, tmp_path):
+    """Everything that a step did, as JSON."""
+    import json
+
+    with tat.patched() as session:
+        assert str(session) == "No optimizer of TextGrad made a step."
+        learn(tg.TGD, engine(proposing(system_prompt="Think first.")), prompt)
+    session.write(tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report == session.as_dict() | {"each": report["each"]}
+    assert report["each"][0]["reasoning"] == "Say it better."
+    assert report["tokens_estimated"] is True
