@@ -109,7 +109,7 @@ PROBE = """
 import json, os, sys
 import beside
 if __name__ == "__main__":
-    known = sorted(name for name in globals())
+    known = sorted(set(globals()) - {"__annotations__"})
     main = sys.modules["__main__"]
     print(json.dumps([sys.argv, __file__, sys.path[0], main.__file__, __package__, beside.NAME, known, os.getcwd()]))
 """
