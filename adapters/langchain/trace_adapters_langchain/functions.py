@@ -90,28 +90,37 @@ def source_text(function: Any) -> str | None:
         return None
 
 
-def sandboxed(learned: LearnedFunction, text: str, like: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that runs a learned source where the terms say, with the name and signature of another."""
+def sandboxed(
+    learned: LearnedFunction, text: str, like: Callable[..., Any], *, bound: bool = False
+) -> Callable[..., Any]:
+    """A function that runs a learned source where the terms say, with the name and signature of another.
+
+    Args:
+        learned: The function whose source may change.
+        text: The source.
+        like: The other function.
+        bound: Whether it is a method.
+    """
     if learned.is_async_generator:
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            async for chunk in learned.call(text, args, kwargs):
+            async for chunk in learned.call(text, args, kwargs, bound=bound):
                 yield chunk
 
     elif learned.is_async:
 
         async def call(*args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-            return await learned.call(text, args, kwargs)
+            return await learned.call(text, args, kwargs, bound=bound)
 
     elif learned.is_generator:
 
         def call(*args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-            yield from learned.call(text, args, kwargs)
+            yield from learned.call(text, args, kwargs, bound=bound)
 
     else:
 
         def call(*args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-            return learned.call(text, args, kwargs)
+            return learned.call(text, args, kwargs, bound=bound)
 
     wrapped: Callable[..., Any] = functools.wraps(like)(call)
     wrapped.__signature__ = inspect.signature(like)  # type: ignore[attr-defined]

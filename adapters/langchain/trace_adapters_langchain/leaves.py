@@ -144,7 +144,7 @@ def operation(run: RecordedRun, runnable: Any, sources: Mapping[int, Source]) ->
     source = sources.get(id(runnable))
     if source is not None:
         defined = re.search(r"^(?:async )?def (\w+)", source.text, re.MULTILINE)
-        name = defined[1] if defined else name
+        name = defined[1] if defined and isinstance(runnable, RunnableLambda) else name
         about = (getattr(source.function, "__doc__", None) or "").strip()
     words = re.sub(r"\W+", "_", name).strip("_") or run.kind
     return Operation(words, about, language_model=run.kind == "model")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
@@ -183,6 +184,42 @@ def _places(
                 continue
             if place is not None:
                 yield place
+    elif _has_own_parse(owner):
+        try:
+            yield _parse_method(owner, path, terms)
+        except CodeError as error:
+            refused[f"{_word(type(owner).__name__)}.parse"] = str(error)
+
+
+def _has_own_parse(owner: Any) -> bool:
+    """Whether a runnable is a parser of the user's own."""
+    parse = getattr(type(owner), "parse", None)
+    return isinstance(owner, BaseOutputParser) and not _is_langchains(parse)
+
+
+def _is_langchains(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0].startswith(_OWN_MODULES)
+
+
+def _parse_method(owner: Any, path: tuple[str, ...], terms: Terms) -> _Place:
+    """The method `parse` of a parser, as the code that is changed in a subclass of the parser's own class."""
+    cls = type(owner)
+    learned = functions.learned_function(cls.parse, "parse", terms)
+
+    def put(parser: Any, made: Any) -> Any:
+        copied = parser.model_copy()
+        copied.__class__ = type(cls.__name__, (cls,), {"parse": made, "__module__": cls.__module__})
+        return copied
+
+    def write(parser: Any, text: str, plain: bool) -> Any:
+        if plain:
+            return put(parser, functions.plain(learned, text))
+        return put(parser, functions.sandboxed(learned, text, cls.parse, bound=True))
+
+    about = inspect.getdoc(cls.parse) or f"How {cls.__name__} reads the reply of the model."
+    constraint = learned.constraint
+    part = Part("parse", CODE, learned.source.text, about, constraint, learned.check, write, put=put)
+    return _Place(owner, path, _word(cls.__name__), part, learned, cls.parse)
 
 
 def _is_tool(owner: Any) -> bool:
@@ -204,7 +241,7 @@ def _stem(owner: Any, function: Any, slots: tuple[Slot, ...]) -> str:
 
 def _code(owner: Any, path: tuple[str, ...], stem: str, role: str, attribute: str, terms: Terms) -> _Place | None:
     function = getattr(owner, attribute)
-    if str(getattr(function, "__module__", "")).partition(".")[0].startswith(_OWN_MODULES):
+    if _is_langchains(function):
         return None
     learned = functions.learned_function(function, stem, terms)
     copied = lambda_copy if isinstance(owner, RunnableLambda) else model_copy

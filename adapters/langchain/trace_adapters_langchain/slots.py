@@ -31,40 +31,42 @@ class Tree:
     """
 
     def __init__(self, recorder: Recorder) -> None:
-        self.roots: list[RecordedRun] = []
-        self._children: dict[UUID, list[RecordedRun]] = {}
-        self._places: dict[UUID, Where | None] = {}
         runs = dict(recorder.runs)
         parents: dict[UUID, UUID | None] = {}
+        self._children: dict[UUID, list[RecordedRun]] = {}
+        self._told: dict[UUID, list[RecordedRun]] = {}
+        self._places: dict[UUID, Where | None] = {}
         for run in runs.values():
             parent = parents[run.id] = _parent(run, runs, parents)
             self._places[run.id] = place_of(run.tags)
-            if parent is None:
-                self.roots.append(run)
-                continue
-            known = run.id in recorder.places or run.id in recorder.chains
-            better = [] if known else self._parents_inside(run, parent)
-            parents[run.id] = better[0].id if better else parent
-            for inner in better:
-                self._children.setdefault(inner.id, []).append(run)
-            if not better:
-                self._children.setdefault(parent, []).append(run)
+            if parent is not None:
+                self._told.setdefault(parent, []).append(run)
+        self.roots = [run for run in runs.values() if parents[run.id] is None]
+        for run in runs.values():
+            told = parents[run.id]
+            if told is not None:
+                known = run.id in recorder.places or run.id in recorder.chains
+                for parent in ([] if known else self._parents_inside(run, told)) or [runs[told]]:
+                    self._children.setdefault(parent.id, []).append(run)
 
     def _parents_inside(self, run: RecordedRun, told: UUID) -> list[RecordedRun]:
         """The runs inside the told parent that this run must be in, if it has no place in the parent itself."""
-        siblings = self._children.get(told, ())
-        begun = [one for one in siblings if _is_open(one, run)]
-        if not begun:
-            return []
-        families = {place[0] for place in map(self._place, siblings) if place is not None}
+        begun = [one for one in self._children.get(told, ()) if _is_open(one, run)]
         places = _places_of(run.tags)
-        if len(places) == 1 and places[0][0] in families | ({"branch"} if "condition" in families else set()):
+        if not begun or self._belongs(places, told):
             return []
-        self._places[run.id] = next((place for place in places if place[0] not in families), None)
+        others = [_family(_places_of(one.tags)) for one in self._told[told] if one is not run]
+        merged = set.intersection(*others) if others else set()  # the parent's own places, which LangChain merged in
+        self._places[run.id] = next((place for place in places if _group(place) not in merged), None)
         found = [inner for one in begun for inner in self._innermost(run, one)]
         if not found:
             self._places[run.id] = place_of(run.tags)
         return found
+
+    def _belongs(self, places: Sequence[Where], told: UUID) -> bool:
+        """Whether a run is told to be in a composite that has places like its own."""
+        family = _family(places)
+        return len(family) == 1 and all(family <= _family(_places_of(one.tags)) for one in self._told[told])
 
     def _innermost(self, run: RecordedRun, one: RecordedRun) -> list[RecordedRun]:
         """The innermost open runs that fit as the parent."""
@@ -78,7 +80,12 @@ class Tree:
         if place is not None and place[0] == "step" and place[1] > 1:
             before = [one for one in self.inside(parent) if self._place(one) == ("step", place[1] - 1)]
             return any(not differs(run.inputs, one.output) for one in before)
-        return not differs(run.inputs, parent.inputs)
+        families = [_family(_places_of(one.tags)) for one in self._told.get(parent.id, ())]
+        if place is None or place[0] == "attempt":
+            alike = not any(families)  # what has no places may be a retry or a fallback
+        else:
+            alike = all(_group(place) in family for family in families)
+        return alike and not differs(run.inputs, parent.inputs)
 
     def _place(self, run: RecordedRun) -> Where | None:
         return self._places[run.id]
@@ -128,6 +135,15 @@ def _places_of(tags: Sequence[str]) -> list[Where]:
                 which = tag[len(prefix) :]
                 found.append((kind, int(which) if numbered and which.isdigit() else which))
     return found
+
+
+def _group(place: Where) -> str:
+    return "branch" if place[0] == "condition" else place[0]
+
+
+def _family(places: Sequence[Where]) -> set[str]:
+    """What kinds of composites have such places."""
+    return {_group(place) for place in places}
 
 
 def _is_open(run: RecordedRun, at: RecordedRun) -> bool:
