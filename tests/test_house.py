@@ -32,7 +32,8 @@ def test_lowest_versions_are_the_lower_bounds() -> None:
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = {}
-    for requirement in [*PROJECT["project"]["dependencies"], *extras["dspy"], *extras["textgrad"]]:
+    adapters = [line for name in ("dspy", "langchain", "textgrad") for line in extras[name]]
+    for requirement in [*PROJECT["project"]["dependencies"], *adapters]:
         match = REQUIREMENT.fullmatch(requirement)
         assert match
         wanted[match["name"]] = match["lowest"]

@@ -15,6 +15,7 @@ from langchain_core.tracers.context import register_configure_hook
 from trace_adapters.extend import Question, Reply, Usage, report
 
 REPORTED = "trace_adapters_reported"  # metadata of calls that their caller reports itself
+_OWN_IDS = ("run-", "lc_run-")  # of messages that a server gave no id: LangChain's, of the run that they came from
 _ROLES = {"human": "user", "ai": "assistant"}
 # Candidates can cause these: too long a prompt, a text that the server will not answer.
 _NOT_THE_SERVER = ("ContextOverflowError", "ContextWindowExceededError", "ContentFilterFinishReasonError")
@@ -88,7 +89,7 @@ class CallListener(BaseCallbackHandler):
         opened = self._open.pop(run_id, None)
         if opened is not None:
             latency = time.perf_counter() - opened.started
-            replies, cached = _replies(opened.question.model, response, latency)
+            replies, cached = _replies(opened.question.model, response, latency, str(run_id))
             self._report(opened, replies, cached, None)
 
     def on_llm_error(self, error: BaseException, *, run_id: Any, **_: Any) -> None:
@@ -160,12 +161,14 @@ def read_usage(message: Any, output: Mapping[str, Any] | None = None) -> tuple[U
     return usage, False
 
 
-def _replies(model: str, response: Any, latency_s: float) -> tuple[list[Reply], bool]:
+def _replies(model: str, response: Any, latency_s: float, run_id: str) -> tuple[list[Reply], bool]:
     replies: list[Reply] = []
     all_cached = True
     for generation in response.generations[0] if response.generations else ():
         message = getattr(generation, "message", None)
         usage, cached = read_usage(message, response.llm_output)
+        if not cached and _is_of_another_run(message, run_id):
+            usage, cached = Usage(0, 0, 0, 0.0), True
         all_cached = all_cached and cached
         details = getattr(message, "response_metadata", None) or getattr(generation, "generation_info", None) or {}
         name = str(details.get("model_name") or model)
@@ -173,6 +176,12 @@ def _replies(model: str, response: Any, latency_s: float) -> tuple[list[Reply], 
         usage = usage if not replies else Usage(0, 0, 0, 0.0)  # billed together, so counted once
         replies.append(Reply(_text(generation, message), usage, name, reason, latency_s, cached))
     return replies, bool(replies) and all_cached
+
+
+def _is_of_another_run(message: Any, run_id: str) -> bool:
+    """Whether a message was made in an earlier run, so that a cache gave it; older versions say it in no other way."""
+    name = str(getattr(message, "id", None) or "")
+    return name.startswith(_OWN_IDS) and run_id not in name
 
 
 def _text(generation: Any, message: Any) -> str:

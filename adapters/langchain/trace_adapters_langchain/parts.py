@@ -14,8 +14,8 @@ from langchain_core.prompts import (
     FewShotPromptTemplate,
     PromptTemplate,
 )
+from langchain_core.prompts.chat import BaseMessagePromptTemplate
 from langchain_core.prompts.few_shot_with_templates import FewShotPromptWithTemplates
-from langchain_core.prompts.message import BaseMessagePromptTemplate
 
 from trace_adapters import ParameterError
 from trace_adapters_langchain import templates
