@@ -12,7 +12,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-core bench-sandbox model test-model test-lowest clean
+.PHONY: help setup demo test lint format bench bench-core bench-sandbox bench-textgrad model test-model test-lowest clean
 
 help:
 	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench        the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
 	@echo "make bench-core   the tracer against trace-opt only; writes benchmarks/results/core.md"
 	@echo "make bench-sandbox a call of learned code in each sandbox; writes benchmarks/results/sandbox.md"
+	@echo "make bench-textgrad calls and tokens of one update, beside TextGrad's own; writes benchmarks/results/textgrad.md"
 	@echo "make test-lowest  the tests that meet a dependency, with the lowest supported versions"
 	@echo "make clean        remove what the other targets made, but not runs/"
 
@@ -71,6 +72,10 @@ bench-core: $(BENCH)/.ready
 # Monty is measured where it is installed: pip install 'trace-adapters[monty]'; bubblewrap where the system has it.
 bench-sandbox: $(READY)
 	$(BIN)/python -m benchmarks.sandbox --write
+
+# A stub model with a fixed latency: calls, tokens and time, not what is learned.
+bench-textgrad: $(READY)
+	$(BIN)/python -m benchmarks.textgrad
 
 bench: bench-core model
 	$(BIN)/python -m examples.bbh_dspy.baselines --data object_counting --method bootstrap --out runs/bench/bootstrap.json

@@ -175,6 +175,12 @@ def test_levels_go_by_the_longest_way() -> None:
     output = ta.bundle(lambda a, b: f"{a!r}{b!r}", name="mix")(judge(shared), shared)
     names = [[node.name for node in level] for level in levels(propagate(output, "x").nodes)]
     assert names == [["mix"], ["judge"], ["ask"], ["p0"]]
+    near, far = judge(shared), judge(ask(prompt, judge(shared)))
+    for inputs in ((near, far), (far, near)):
+        output = ta.bundle(lambda a, b: f"{a!r}{b!r}", name="mix")(*inputs)
+        found = levels(propagate(output, "x").nodes)
+        (place,) = [number for number, level in enumerate(found) if shared in set(level)]
+        assert place == 4
     assert levels([]) == []
 
 

@@ -226,6 +226,13 @@ def test_calls_of_one_level_run_side_by_side() -> None:
     assert len(calls) == len(places)
 
 
+def test_the_same_thing_said_twice_is_shown_once(template: Parameter) -> None:
+    traces = [propagate(answer(template, n), "wrong") for n in (2, 3, 4)]
+    lm = ScriptedLM(lambda messages: "Odd." if 'answer = "aaa"' in text_of(messages) else "Longer.")
+    ta.TextGrad([template], lm=lm).suggest(traces)
+    assert [updates(lm)[0].count(f"## Feedback\n{said}") for said in ("Longer.", "Odd.")] == [1, 1]
+
+
 def test_workers_change_nothing(trace: TraceGraph, template: Parameter, count: Parameter) -> None:
     found = [
         ta.TextGrad([template, count], lm=model(template="b", count=4), workers=workers).suggest([trace] * 3)
@@ -276,6 +283,7 @@ def test_a_failed_call_in_the_middle_has_a_gradient_too() -> None:
     (proposal,) = ta.TextGrad(read.parameters(), lm=lm).suggest([propagate(mix, "No answer.")])
     assert proposal.candidate is not None
     assert [text.rpartition("about ")[2] for text in questions(lm)] == ["read, the result of read?\n", "read?\n"]
+    assert ["# Variables" in text for text in questions(lm)] == [False, True]
 
 
 def test_a_program_without_any_model_is_trained() -> None:
@@ -369,14 +377,21 @@ def test_the_memory_of_a_parameter_holds_its_own_past(template: Parameter, count
     assert proposal.rejected == "These values were tried before, with score 0.25."
 
 
+def refuse_braces(value: str) -> None:
+    if "{" in value:
+        raise ta.ParameterError("no braces, please; " * 60)
+
+
 @pytest.mark.parametrize("limit", [1_300, 2_500])
 def test_prompts_keep_to_the_budget_and_values_stay_whole(limit: int) -> None:
     """Long inputs, outputs and feedback are cut; the parameter never is."""
     prompt = Parameter("Stay whole. " * 20, "prompt")
     runs = [propagate(ask(prompt, "long text " * 4_000), "said " * 3_000 + str(n)) for n in range(4)]
-    lm = model("much to say " * 300, prompt="New.")
+    lm = model("much to say " * 300, prompt=lambda index, text: "New." if "could not be used" in text else "{" * 900)
+    prompt.check = refuse_braces
     (proposal,) = ta.TextGrad([prompt], lm=lm, max_prompt_tokens=limit).suggest(runs)
     assert proposal.candidate == {"prompt": "New."}
+    assert len(updates(lm)) == 2
     for call in lm.calls:
         assert sum(count_tokens(str(message["content"])) for message in call.messages) <= limit
         assert "Stay whole. " * 19 in text_of(call.messages)
