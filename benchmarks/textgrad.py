@@ -23,7 +23,7 @@ from typing import Any
 import trace_adapters as ta
 from benchmarks.core import ROOT, processor
 from trace_adapters.extend import count_tokens
-from trace_adapters_textgrad import TGD as DropIn  # first: so TextGrad is imported without making a log folder here
+from trace_adapters_textgrad import TextualGradientDescent as DropIn  # first, or TextGrad makes a log folder here
 
 # isort: split
 from textgrad import TGD, BlackboxLLM, TextLoss, Variable, sum as sum_of
