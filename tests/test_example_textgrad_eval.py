@@ -164,7 +164,7 @@ def scripted(better: bool = True) -> ta.ScriptedLM:
             return "The function has another name."
         if "<IMPROVED_VARIABLE>" in text:
             return f"<IMPROVED_VARIABLE>{good}</IMPROVED_VARIABLE>"
-        name = re.search(r'<(value\d*) name="(\w+)"', text)
+        name = re.search(r'<(value\d*) name="(\w+)"', str(messages[-1]["content"]))
         asks = "Reply with <" in text or "Reply in exactly" in text
         return f'<{name[1]} name="{name[2]}">{good}</{name[1]}>' if name and asks else "Say how."
 
@@ -239,6 +239,24 @@ def test_the_update_calls_of_a_step(method: str, calls: int) -> None:
     first = [call for call in engines.lm.calls if call.role == "optimizer"][:calls]
     assert len(first) == calls
     assert tally.updates == 2
+
+
+@pytest.mark.parametrize(("method", "calls"), [("tg.TGD", 2), ("tat.TGD", 1), ("textgrad", 2)])
+def test_the_update_calls_of_an_answer_and_of_code(method: str, calls: int) -> None:
+    """The judge's verdict is criticized once, then the value changes; ours asks once, or as TextGrad does."""
+    engines = Engines.of(scripted())
+    split = data.load("quiz", None, seed=0, sizes=(0, 0, 2))
+    tally = Tally()
+    start: Any = stages.solution_stage(START, split, engines, Tally(), rounds=1, start=None)
+    with tally.listening():
+        facts = stages.solution_stage(method, split, engines, tally, rounds=1, start=start)
+    assert [len(versions) for versions in facts["replies"]] == [2, 2]
+    assert tally.calls == {"judge": 2, "optimizer": 2 * calls}
+    tally = Tally()
+    start = stages.code_stage(START, problems.PROBLEMS[:2], engines, Tally(), rounds=1, start=None)
+    with tally.listening():
+        stages.code_stage(method, problems.PROBLEMS[:2], engines, tally, rounds=1, start=start)
+    assert tally.calls == {"judge": 2, "optimizer": 2 * calls}
 
 
 @pytest.mark.parametrize("method", METHODS)

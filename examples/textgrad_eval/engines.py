@@ -8,17 +8,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from textgrad.engine import EngineLM
 
 import trace_adapters as ta
-from trace_adapters.extend import CallRecord, LanguageModel, record_calls
+from trace_adapters.extend import CallRecord, LanguageModel, Messages, Reply, record_calls
 
 FORWARD, JUDGE, UPDATE = "forward", "judge", "optimizer"
 FORWARD_TOKENS = 100
 JUDGE_TOKENS = 100
-UPDATE_TOKENS = 256
+UPDATE_TOKENS = 200
 
 
 class Engine(EngineLM):  # type: ignore[misc]
@@ -42,25 +42,45 @@ class Engine(EngineLM):  # type: ignore[misc]
         return self.generate(content, system_prompt, **options)
 
 
+class Whole:
+    """A model that optimizers of ours ask for whole values, as they ask a strong one: greedy, with the same limit."""
+
+    supports_grammar = False
+    profile: Literal["strong", "small"] = "strong"
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        self.model = lm.model
+
+    def __call__(self, messages: Messages, **options: Any) -> list[Reply]:
+        return self.lm(messages, **{"temperature": 0.0, "max_tokens": UPDATE_TOKENS, **options})
+
+    async def acall(self, messages: Messages, **options: Any) -> list[Reply]:
+        return await self.lm.acall(messages, **{"temperature": 0.0, "max_tokens": UPDATE_TOKENS, **options})
+
+
 @dataclass(frozen=True)
 class Engines:
     """One model as the program's model, as a judge, and as what answers an optimizer.
 
     Attributes:
         lm: The model itself, for the optimizers that ask it directly.
+        whole: The same, asked for whole values.
     """
 
     lm: LanguageModel
+    whole: Whole
     student: Engine
     judge: Engine
     teacher: Engine
 
     @classmethod
     def of(cls, lm: Any) -> Engines:
-        """All three of one model."""
+        """All of one model."""
         model = ta.as_lm(lm)
         return cls(
             model,
+            Whole(model),
             Engine(model, FORWARD, FORWARD_TOKENS),
             Engine(model, JUDGE, JUDGE_TOKENS),
             Engine(model, UPDATE, UPDATE_TOKENS),

@@ -29,13 +29,13 @@ def drop_in(variables: Sequence[Any], engines: Engines, constraints: Sequence[st
         whole: Ask for the whole value, in the form for strong models. If not, a small model is asked as such: for a
             prompt's instructions, with a grammar.
     """
-    engine = engines.teacher if whole else engines.lm
+    engine = engines.whole if whole else engines.lm
     return tat.TGD(parameters=list(variables), engine=engine, constraints=list(constraints))
 
 
 def textual(variables: Sequence[Any], engines: Engines, constraints: Sequence[str], whole: bool) -> Any:
     """Our textual gradients on the same losses; `whole` as above."""
-    engine = engines.teacher if whole else engines.lm
+    engine = engines.whole if whole else engines.lm
     return tat.TGD(parameters=list(variables), engine=engine, constraints=list(constraints), optimizer="textgrad")
 
 

@@ -22,8 +22,8 @@ from examples.textgrad_eval.table import write_table
 FUNCTIONS = "functions"
 CELLS = (
     ("prompt", "object_counting"),
-    ("solution", QUIZ),
     ("code", FUNCTIONS),
+    ("solution", QUIZ),
     ("prompt", "word_sorting"),
     ("prompt", "gsm8k"),
 )
@@ -45,11 +45,11 @@ class Size:
     """
 
     train: int = 12
-    val: int = 8
+    val: int = 6
     test: int = 20
     steps: int = 2
-    batch: int = 3
-    solutions: int = 8
+    batch: int = 2
+    solutions: int = 6
     rounds: int = 2
     problems: int = 8
 
