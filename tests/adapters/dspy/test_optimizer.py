@@ -165,6 +165,27 @@ def test_estimate_asks_nothing(tmp_path: Path, lm: Any) -> None:
     assert not (tmp_path / "study.db").exists()
 
 
+def test_textual_gradients_learn_a_crash_away(tmp_path: Path, lm: Any) -> None:
+    """The failing line is in the question about the function; the instructions are asked for, too."""
+    asked = []
+
+    def reply(messages: Any) -> str:
+        text = json.dumps(messages)
+        asked.append(text)
+        if "Reply in exactly this form" not in text:
+            return "Do not count on the word Answer."
+        if 'name=\\"extract\\"' in text:
+            return f'<value name="extract">\n{GOOD}</value>'
+        return '<value name="predict_instructions">Add the numbers.</value>'
+
+    better = optimizer(tmp_path, optimizer="textgrad", lm=ta.ScriptedLM(reply)).compile(
+        QA(), trainset=examples(0, 6), valset=examples(10, 4)
+    )
+    assert better(question="20 + 20?").answer == "40"
+    assert better.detailed_results.best_candidate == {"predict.instructions": "Add the numbers.", "extract": GOOD}
+    assert any("# <--- IndexError" in text and "about extract" in text for text in asked)
+
+
 def test_the_estimate_does_not_guess_what_textual_gradients_ask(tmp_path: Path, lm: Any) -> None:
     """Their number depends on the traces."""
     estimate = optimizer(tmp_path, optimizer=["textgrad", "demos"]).estimate(QA(), examples(0, 6), examples(10, 4))
