@@ -9,7 +9,10 @@ from langchain_core.prompts import ChatPromptTemplate, FewShotChatMessagePromptT
 from langchain_core.runnables import RunnableBranch, RunnableLambda
 
 EXAMPLES = [
-    {"question": "I have a spoon and two forks. How many pieces of cutlery do I have?", "response": "Answer: 3"}
+    {
+        "question": "I have a spoon and two forks. How many pieces of cutlery do I have?",
+        "response": "A spoon makes 1, two forks make 2. 1 + 2 = 3. That makes 3.",
+    }
 ]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trace_adapters import DataError, SettingError
 
+_ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+")
 _REFERENCES = ("outputs", "reference_outputs")
 
 
@@ -133,8 +135,8 @@ def as_mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, messages and other objects as their `repr`."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=repr)
+    """A value as JSON, messages and other objects as their `repr`; the same in every process."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=lambda one: _ADDRESS.sub("0x…", repr(one)))
 
 
 def _row(

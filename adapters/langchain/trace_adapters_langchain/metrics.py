@@ -12,13 +12,14 @@ from typing import Any
 
 from trace_adapters import Feedback, MetricError, SettingError
 from trace_adapters_langchain.dataset import Row, as_mapping, shown
+from trace_adapters_langchain.loops import in_loop
 
 _EVALUATORS_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs"}
 _TEXTS = ("feedback", "comment", "reasoning", "explanation")
 
 
 class Metric:
-    """A user's metric, called with a row and an output.
+    """A user's metric, called with a row and an output; an async one is awaited.
 
     Args:
         judge: A function of (example, output); one whose arguments have the names of LangSmith's evaluators (`run`,
@@ -34,7 +35,8 @@ class Metric:
         self._call = _calling(judge)
 
     def __call__(self, row: Row, output: Any) -> Any:
-        return _read(self._call(row, output))
+        returned = self._call(row, output)
+        return _read(in_loop(lambda: returned) if inspect.isawaitable(returned) else returned)
 
 
 def as_metric(judge: Any) -> Metric:

@@ -23,7 +23,7 @@ def optimize(
     inputs: str | Sequence[str] | None = None,
     config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     timeout_s: float | None = TIMEOUT_S,
-    trust: str = "sandbox",
+    trust: str | None = None,
     optimizer: str | Optimizer | Sequence[str | Optimizer] = "optoprime",
     search: str = "greedy",
     lm: Any = None,
@@ -60,7 +60,7 @@ def optimize(
         inputs: Fields of an example that the chain gets, or the one whose value it gets. Default: what it says.
         config: The `RunnableConfig` of each run, or a function that makes one.
         timeout_s: Wall-clock limit of a run; None for none. A run over it fails, with that as feedback.
-        trust: "sandbox" or "in-process": where functions run that a model wrote.
+        trust: "sandbox" (the default) or "in-process": where functions run that a model wrote.
         optimizer: See `ta.optimize`, like all that follows. "demos" fills few-shot examples from runs that went well.
         search: Which candidate next.
         lm: The optimizer's model; a LangChain chat model will do.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Any
 
 from trace_adapters import (
@@ -25,10 +22,11 @@ from trace_adapters import (
 from trace_adapters.extend import Run, call_metric, check_values, failure_feedback
 from trace_adapters_langchain.calls import CallListener, listening
 from trace_adapters_langchain.dataset import Row, list_rows, read_row, shown, wanted_inputs
+from trace_adapters_langchain.loops import in_loop
 from trace_adapters_langchain.metrics import as_metric
 from trace_adapters_langchain.overlay import Ambient, bind, taken
 from trace_adapters_langchain.parts import EXAMPLES
-from trace_adapters_langchain.recording import Recorder, recording
+from trace_adapters_langchain.recording import Recorder, recording, snapshot
 from trace_adapters_langchain.shown_calls import find_demonstrations
 from trace_adapters_langchain.timing import Late, within
 from trace_adapters_langchain.traced import Traced, trace
@@ -49,7 +47,8 @@ class LangchainTarget:
         config: The `RunnableConfig` of each run, or a function that makes one. A graph with a checkpointer gets a
             thread of its own for each run unless this names one.
         timeout_s: Wall-clock limit of a run; None for none.
-        trust: See `tal.trace`.
+        trust: "sandbox" or "in-process": where functions run that a model wrote. Default: the sandbox, or what
+            `tal.trace` was told. It takes more options for them.
         demonstrations: Whether few-shot examples are filled from runs that went well (the optimizer "demos"); else they
             are a list that optimizers may write as they like.
 
@@ -66,7 +65,7 @@ class LangchainTarget:
         inputs: str | Sequence[str] | None = None,
         config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         timeout_s: float | None = TIMEOUT_S,
-        trust: str = "sandbox",
+        trust: str | None = None,
         demonstrations: bool = False,
     ) -> None:
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
@@ -174,17 +173,18 @@ class LangchainTarget:
     def _record(self, chain: Traced, row: Row, listener: CallListener) -> tuple[Any, BaseException | None, Node]:
         """Output, error and node of a run; of one that is late, the step that it hangs in is what failed."""
         config, recorder = self._run_config(), Recorder()
+        inputs = snapshot(row.inputs)  # a chain may change what it is given
         output, error = None, None
         with recording(recorder):
             try:
-                output = within(self._timeout_s, lambda: self._invoke(chain, row.inputs, config))
+                output = within(self._timeout_s, lambda: self._invoke(chain, inputs, config))
             except Late as late:
                 listener.stop()
                 recorder.give_up(late)
                 error = late
             except (Exception, SystemExit) as raised:
                 error = raised
-        return output, error, chain._lift(recorder, row.inputs, output, error, config)
+        return output, error, chain._lift(recorder, inputs, output, error, config)
 
     def _invoke(self, chain: Traced, inputs: Any, config: Any) -> Any:
         if not self._asynchronous:
@@ -194,7 +194,7 @@ class LangchainTarget:
                 if not _needs_a_loop(error):
                     raise
             self._asynchronous = True
-        return _in_loop(lambda: chain.ainvoke(inputs, config))
+        return in_loop(lambda: chain.ainvoke(inputs, config))
 
     def _run_config(self) -> dict[str, Any]:
         given = dict((self._config() if callable(self._config) else self._config) or {})
@@ -218,12 +218,14 @@ def wrap(program: Any, trainable: Any = (), **options: Any) -> LangchainTarget:
     return LangchainTarget(program, trainable, **options)
 
 
-def _traced(program: Any, named: Sequence[str], has_others: bool, trust: str) -> Traced:
-    if isinstance(program, Traced):
+def _traced(program: Any, named: Sequence[str], has_others: bool, trust: str | None) -> Traced:
+    if isinstance(program, Traced) and not named:
+        if trust is not None:
+            raise SettingError("Say trust= to tal.trace, which made this chain; here it would come too late.")
         return program
     if not named and has_others:
         return Traced(program, ())  # nothing inside changes
-    return trace(program, trainable=named, trust=trust)
+    return trace(program, trainable=named, trust=trust or "sandbox")
 
 
 def _example_fields(traced: Traced) -> dict[str, tuple[str, ...]]:
@@ -234,15 +236,3 @@ def _example_fields(traced: Traced) -> dict[str, tuple[str, ...]]:
 def _needs_a_loop(error: Any) -> bool:
     """Whether a chain has steps that can only be awaited."""
     return "coroutine function synchronously" in str(error) or "No synchronous function provided" in str(error)
-
-
-def _in_loop(start: Callable[[], Any]) -> Any:
-    async def run() -> Any:
-        return await start()
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run())
-    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
-        return pool.submit(copy_context().run, asyncio.run, run()).result()

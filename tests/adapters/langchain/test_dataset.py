@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 import trace_adapters as ta
 from trace_adapters.extend import call_metric
-from trace_adapters_langchain.dataset import Row, list_rows, read_row, wanted_inputs
+from trace_adapters_langchain.dataset import Row, list_rows, read_row, shown, wanted_inputs
 from trace_adapters_langchain.metrics import Metric
 
 PROMPT = ChatPromptTemplate.from_template("{question} in {language}")
@@ -44,9 +44,10 @@ def test_every_form_of_a_dataset_gives_the_same_rows(dataset: Any) -> None:
     assert row.outputs == {"answer": "a"}
 
 
-def test_a_real_data_frame() -> None:
-    pandas = pytest.importorskip("pandas")
-    (row,) = [read_row(example, WANTED) for example in list_rows(pandas.DataFrame([FLAT]), "dataset")]
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_real_data_frame(library: str) -> None:
+    frames = pytest.importorskip(library)
+    (row,) = [read_row(example, WANTED) for example in list_rows(frames.DataFrame([FLAT]), "dataset")]
     assert row.outputs == {"answer": "a"}
 
 
@@ -99,6 +100,10 @@ def test_a_bad_dataset_is_refused(dataset: Any, complaint: str) -> None:
         list_rows(dataset, "dataset")
 
 
+def test_text_of_an_example_is_the_same_in_every_process() -> None:
+    assert shown({"b": object(), "a": 1}) == '{"a": 1, "b": "<object object at 0x…>"}'
+
+
 ROW = Row(FLAT, {"question": "q"}, {"answer": "a"}, None)
 WRONG = ta.Feedback(0.0, "wrong")
 
@@ -130,6 +135,10 @@ def several(outputs: Any, reference_outputs: Any) -> Any:
     return [{"key": "exact", "score": right, "comment": "x"}, {"key": "short", "score": 1.0, "comment": "y"}]
 
 
+async def awaited(outputs: Any, reference_outputs: Any) -> Any:
+    return {"score": float(outputs["output"] == reference_outputs["answer"]), "comment": "seen"}
+
+
 class RunEvaluator:
     def evaluate_run(self, run: Any, example: Any) -> Any:
         return SimpleNamespace(key="exact", score=run.outputs["output"] == example.outputs["answer"], comment="seen")
@@ -152,6 +161,7 @@ class StringEvaluator:
         (langsmith_new, ta.Feedback(1.0, ""), ta.Feedback(0.0, "")),
         (openevals, ta.Feedback(1.0, ""), ta.Feedback(0.0, "")),
         (several, ta.Feedback(1.0, "exact: x\nshort: y"), ta.Feedback(0.5, "exact: x\nshort: y")),
+        (awaited, ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
         (RunEvaluator(), ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
         (StringEvaluator(), ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
     ],

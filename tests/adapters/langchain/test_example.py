@@ -14,7 +14,7 @@ pytest.importorskip("langchain_openai")
 import trace_adapters as ta
 from examples.langchain_qa import data, shop, short
 from trace_adapters.cli import main
-from trace_adapters.testing.openai_server import Answer, ChatRequest, OpenAIServer
+from trace_adapters.testing.openai_server import Answer, ChatRequest, Garbage, OpenAIServer
 
 PARSER = "def extract_answer(response):\n    return response.split()[-1].rstrip('.')\n"
 TOTAL = "def read_total(text):\n    import re\n    return re.findall(r'\\d+', text)[-1]\n"
@@ -45,6 +45,50 @@ def test_the_chain_learns_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert found["calls"]["forward"] >= found["n_test"]
     assert "+    return response.split()[-1]" in capsys.readouterr().out
     assert "split()[-1]" in "".join(path.read_text() for path in (tmp_path / "learned").rglob("*.py"))
+
+
+def clerk(request: ChatRequest) -> Answer:
+    """Looks the prices up, computes, answers in a sentence; proposes a better reader."""
+    messages = request.messages
+    if "# Variables" in str(messages[-1]["content"]):
+        return propose(read_total=TOTAL, clerk_system="Use the tools.", price_description="The price of one item.")
+    question = next(message["content"] for message in messages if message["role"] == "user")
+    (one, item), (more, other) = re.findall(r"(\d+) (\w+?)s\b", question)
+    results = [message["content"] for message in messages if message["role"] == "tool"]
+    if not results:
+        return call_tools(("price", {"item": item}), ("price", {"item": other}))
+    if len(results) == 2:
+        return call_tools(("calculate", {"expression": f"{one} * {results[0]} + {more} * {results[1]}"}))
+    return f"That is {results[-1]} dollars."
+
+
+def call_tools(*calls: tuple[str, dict[str, str]]) -> Garbage:
+    described = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for n, (name, arguments) in enumerate(calls)
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": described}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    return Garbage(json.dumps({"id": "x", "object": "chat.completion", "model": "stub", "choices": [choice]}))
+
+
+def test_the_agent_learns_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both tools are used, prompt, descriptions and reader are trained together."""
+    pytest.importorskip("langchain.agents")
+    result = tmp_path / "result.json"
+    with OpenAIServer(clerk) as server:
+        words = f"optimize examples/langchain_qa/agent_job.py --model stub --base-url {server.base_url} --limit-test 4"
+        words += f" --metric-calls 60 --max-steps 2 --no-progress --result {result} --store sqlite:///{tmp_path}/s.db"
+        assert main(words.split()) == 0
+    found = json.loads(result.read_text(encoding="utf-8"))
+    assert (found["before"], found["after"], found["n_test"]) == (0.0, 1.0, 4)
+    assert set(found["parameters"]) == {
+        "read_total", "clerk.system", "price.description", "calculate.description",
+    }  # fmt: skip
+    bodies = [request.body for request in server.requests if "tools" in request.body]
+    told = {tool["function"]["name"]: tool["function"]["description"] for tool in bodies[-1]["tools"]}
+    assert told == {"price": "The price of one item.", "calculate": "Compute."}
+    assert bodies[-1]["messages"][0] == {"role": "system", "content": "Use the tools."}
 
 
 def test_the_short_script_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

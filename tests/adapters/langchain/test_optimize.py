@@ -353,6 +353,26 @@ def test_a_budget_ends_the_search(store: str, wanted: str) -> None:
     assert "budget" in result.stopped
 
 
+def test_a_traced_chain_is_taken_with_its_terms(store: str) -> None:
+    """What `tal.trace` was told counts, `uses=` for instance; other names trace it anew."""
+    traced = tal.trace(make_chain(), trainable="code", trust="in-process")
+    better, _ = tal.optimize(traced, ROWS, metric, lm=proposing(extract_answer=GOOD), store=store, progress=False)
+    assert better.invoke(ROWS[0]) == "7"
+    assert list(tal.wrap(traced, trainable=["prompt.system"]).parameters()) == ["prompt.system"]
+    with pytest.raises(ta.SettingError, match=r"trust= to tal\.trace"):
+        tal.wrap(traced, trust="in-process")
+
+
+def test_a_chain_that_changes_its_input_changes_nobody_elses() -> None:
+    def drain(row: dict[str, Any]) -> dict[str, Any]:
+        return {"question": row["words"].pop()}
+
+    row = {"words": ["a", "b"], "answer": "7"}
+    target = tal.wrap(RunnableLambda(drain) | make_chain("Answer: 7"), trainable=["extract_answer"], inputs=["words"])
+    assert [target.run({}, row).output for _ in range(3)] == ["7", "7", "7"]
+    assert row["words"] == ["a", "b"]
+
+
 def test_each_run_of_a_graph_with_memory_is_on_its_own() -> None:
     graph = pytest.importorskip("langgraph.graph")
     memory = pytest.importorskip("langgraph.checkpoint.memory")
