@@ -63,7 +63,7 @@ def how_made(variable: Any, rank: Callable[[Any], Any] = str) -> Made | None:
     known = getattr(grad_fn, "kwargs", None) or {}
     owner = getattr(backward, "__self__", None)
     if isinstance(known.get("inputs"), dict):
-        return _function(variable, owner, known)
+        return _function(variable, owner, known, sources)
     if "input_content" in known:
         return _multimodal(variable, owner, known, sources)
     if "prompt" in known and "system_prompt" in known:
@@ -119,14 +119,19 @@ def judged_parts(loss: Any, rank: Callable[[Any], Any] = str) -> list[Any]:
     return list(parts)
 
 
-def _function(variable: Any, owner: Any, known: Any) -> Made:
+def _function(variable: Any, owner: Any, known: Any, sources: Sequence[Any]) -> Made:
+    children = children_of(variable)
     purpose = str(known.get("function_purpose") or "")
-    function = getattr(owner, "fn", None)
+    code = next((value for value in known["inputs"].values() if isinstance(value, CodeVariable)), None)
+    function = code.learned.function if code is not None else getattr(owner, "fn", None)
     name = name_of_function(function, "") if function is not None else ""
     arguments = [
         Argument(CODE_ARGUMENT if isinstance(source, CodeVariable) else _argument_name(key), source)
         for key, source in known["inputs"].items()
+        if source in children
     ]
+    named = {argument.variable for argument in arguments}
+    arguments += _numbered(source for source in sources if source not in named)
     return Made(name or name_of_role(purpose, "function"), purpose, tuple(arguments), _shown(variable))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trace_adapters import SettingError
@@ -62,7 +63,16 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             in_context_examples,
             gradient_memory,
         )
-        options = _chosen(self.defaults, locals())
+        options = _chosen(
+            self.defaults,
+            optimizer=optimizer,
+            feedback=feedback,
+            on_error=on_error,
+            memory=memory,
+            names=names,
+            max_prompt_tokens=max_prompt_tokens,
+            on_step=on_step,
+        )
         self.trainer = _trainer(self, options, optimizer_system_prompt, gradient_memory, insist=False)
 
     @property
@@ -126,7 +136,16 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
             optimizer_system_prompt,
         )
         self.momentum_window = momentum_window
-        options = _chosen(self.defaults, {**locals(), "memory": momentum_window if memory is None else memory})
+        options = _chosen(
+            self.defaults,
+            optimizer=optimizer,
+            feedback=feedback,
+            on_error=on_error,
+            memory=momentum_window if memory is None else memory,
+            names=names,
+            max_prompt_tokens=max_prompt_tokens,
+            on_step=on_step,
+        )
         self.trainer = _trainer(self, options, optimizer_system_prompt, momentum_window, insist=momentum_window > 0)
 
     @property
@@ -146,9 +165,17 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
 TGD = TextualGradientDescent
 
 
-def _chosen(defaults: Options, given: dict[str, Any]) -> Options:
-    names = ("optimizer", "feedback", "on_error", "memory", "names", "max_prompt_tokens", "on_step")
-    return Options(**{name: getattr(defaults, name) if given[name] is None else given[name] for name in names})
+def _chosen(defaults: Options, **given: Any) -> Options:
+    options = replace(defaults, **{name: value for name, value in given.items() if value is not None})
+    first, second = defaults.on_step, given["on_step"]
+    if first is None or second is None:
+        return options
+
+    def tell_both(step: Step) -> None:
+        first(step)
+        second(step)
+
+    return replace(options, on_step=tell_both)
 
 
 def _trainer(self: Any, options: Options, system_prompt: str, past: int, *, insist: bool) -> Trainer:

@@ -67,6 +67,7 @@ def taking_foreign_integers() -> Iterator[None]:
     TextGrad 0.1.8 refuses them, its later sources take them; its own data sets have them.
     """
     original = Variable.__init__
+    warned: list[bool] = []
 
     def initialize(self: Any, value: Any = "", *args: Any, **kwargs: Any) -> None:
         try:
@@ -74,7 +75,9 @@ def taking_foreign_integers() -> Iterator[None]:
         except AssertionError:
             if not isinstance(value, numbers.Integral) or isinstance(value, int):
                 raise
-            _warn_of_integer(value)
+            if not warned:  # Python's own filter repeats itself where many threads warn at once
+                warned.append(True)
+                _warn_of_integer(value)
             original(self, int(value), *args, **kwargs)
 
     with replaced((Variable, "__init__", initialize)):

@@ -18,6 +18,7 @@ from textgrad.autograd import (
     OrderedFieldsMultimodalLLMCall,
     StringBasedFunction,
 )
+from textgrad.autograd.function import BackwardContext
 from textgrad.autograd.llm_ops import LLMCall_with_in_context_examples
 from textgrad.loss import ImageQALoss, MultiChoiceTestTime, MultiFieldEvaluation, MultiFieldTokenParsedEvaluation
 
@@ -129,6 +130,17 @@ def test_a_nameless_function_is_named_by_its_purpose(function):
     """A lambda has no name to show."""
     made = StringBasedFunction(function, "counts the objects in a list")(inputs={"x": text("a", trainable=True)})
     assert tat.to_node(made).operation.name == "counts_objects"
+
+
+def test_a_function_whose_context_was_made_by_hand():
+    """Inputs that are no predecessors, names in prose, no function object: as programs of users have it."""
+    image, query, hint = text("a", "caption", True), text("b", "query", True), text("c", "hint", True)
+    made = tg.Variable("x", predecessors=[hint], role_description="solution")
+    inputs = {"Image caption": image, "the query": query, "number of tries": 3}
+    made.set_grad_fn(BackwardContext(print, response=made, function_purpose="solve the question", inputs=inputs))
+    node = tat.to_node(made)
+    assert (node.name, node.operation.name) == ("solution", "solve_question")
+    assert inputs_of(node) == {"Image_caption": "a", "the_query": "b", "input_1": "c"}
 
 
 def test_a_sum_keeps_its_order():

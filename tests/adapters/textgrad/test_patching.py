@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -99,10 +100,14 @@ def test_sessions_nest(engine, prompt, proposing):
 
 
 def test_numpy_integers_make_variables_inside():
-    """TextGrad 0.1.8 refuses them, with a warning they are taken inside; what is refused for good stays refused."""
-    with tat.patched():
+    """TextGrad 0.1.8 refuses them, with one warning they are taken inside; what is refused for good stays refused."""
+    with pytest.raises(AssertionError):
+        tg.Variable(np.int64(3), role_description="a number")
+    with tat.patched(), warnings.catch_warnings():
+        warnings.simplefilter("error")
         with pytest.warns(UserWarning, match=r"no Variable of a numpy\.int64"):
             assert tg.Variable(np.int64(3), role_description="a number").value == "3"
+        assert tg.Variable(value=np.int32(5), role_description="a number").value == "5"
         assert tg.Variable(value=4, role_description="a number").value == "4"
         for value in (1.5, None, True):
             with pytest.raises(AssertionError):
@@ -115,7 +120,9 @@ def test_the_report_is_a_file(engine, prompt, proposing, tmp_path):
 
     with tat.patched() as session:
         assert str(session) == "No optimizer of TextGrad made a step."
-        learn(tg.TGD, engine(proposing(system_prompt="Think first.")), prompt)
+        heard = []
+        optimizer = learn(tg.TGD, engine(proposing(system_prompt="Think first.")), prompt, on_step=heard.append)
+    assert heard == session.steps == [optimizer.last]
     session.write(tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report == session.as_dict() | {"each": report["each"]}
