@@ -65,17 +65,13 @@ def gradients(
         if text and trace.output in said:
             said[trace.output].append(Gradient(text, trace.output))
     for level in levels(nodes):
-        edges = [
-            (call, source, join(said[call]))
-            for call in level
-            if said[call]
-            for source in dict.fromkeys(call.sources)
-            if source in said
-        ]
-        asked = [edge for edge in edges if not only_joins(edge[0])]
+        heard = {call: join(said[call]) for call in level if said[call]}
+        joining = {call for call in heard if only_joins(call)}
+        edges = [(call, source) for call in heard for source in dict.fromkeys(call.sources) if source in said]
+        asked = [(call, source, heard[call]) for call, source in edges if call not in joining]
         replies = iter(each(lambda edge: criticize(*edge), asked))
-        for call, source, heard in edges:
-            text = heard if only_joins(call) else next(replies).strip()
+        for call, source in edges:
+            text = heard[call] if call in joining else next(replies).strip()
             if text:
                 said[source].append(Gradient(text, call))
     return _of_parameters(said)
