@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from trace_adapters_langchain.flows import (
 )
 from trace_adapters_langchain.graphs import is_graph, is_routing, lift_graph
 from trace_adapters_langchain.recording import RecordedRun, Recorder, TracedChain
-from trace_adapters_langchain.slots import Tree, Where
+from trace_adapters_langchain.slots import Tree, Where, place_of
 
 Parameters = Mapping[int, Sequence[tuple[str, Value]]]
 """`id` of a runnable -> what it reads of the parameters, by argument name."""
@@ -196,9 +197,9 @@ class Lifting:
 
     def _retry(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         attempts = self.tree.inside(run)
-        numbered = all(attempt.id in self._places or self.tree.is_attempt(attempt) for attempt in attempts)
+        numbered = all(attempt.id in self._places for attempt in attempts)
         bound = parts.get(("bound", ""))
-        if attempts and (numbered or any(map(self.tree.is_attempt, attempts))):
+        if attempts and (numbered or _are_attempts(attempts, run)):
             return self._attempts(run, attempts, [bound] * len(attempts), flow)
         if bound is None:
             return self._call(run, None, flow, ())
@@ -328,6 +329,14 @@ class Lifting:
         )  # fmt: skip
         self._ended[node] = run.ended or 0
         return Failure(node, error)
+
+
+def _are_attempts(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
+    """Whether runs can be the attempts of one retry: one after the other, each because the one before failed."""
+    if not any((place_of(run.tags) or ("",))[0] == "attempt" for run in runs):
+        return False
+    in_turn = all(one.error is not None and (one.ended or 0) < after.started for one, after in pairwise(runs))
+    return in_turn and (runs[-1].error is None) == (around.error is None)
 
 
 def given(inputs: Any) -> Flow:

@@ -20,6 +20,13 @@ _PREFIXES = (
     ("retry:attempt:", "attempt", True),
 )
 
+_KINDS = (
+    ({"step"}, "sequence"),
+    ({"key"}, "parallel"),
+    ({"condition", "branch"}, "branch"),
+    ({"", "attempt"}, "retry"),  # its first attempt has no tag
+)
+
 
 class Tree:
     """The runs of one recording.
@@ -106,18 +113,13 @@ class Tree:
     def kind(self, run: RecordedRun) -> str | None:
         """The kind of composite that an unknown run is one of; None for what may do anything with its input."""
         inside = self.inside(run)
-        kinds = {where[0] for where in map(self._place, inside) if where is not None}
-        for place, kind in (("step", "sequence"), ("key", "parallel"), ("condition", "branch"), ("attempt", "retry")):
-            if place in kinds:
+        kinds = {"" if where is None else where[0] for where in map(self._place, inside)}
+        for places, kind in _KINDS:
+            if kinds - {""} and kinds <= places:
                 return kind
         if run.name.startswith("RunnableAssign<") and len(inside) == 1 and self.kind(inside[0]) == "parallel":
             return "assign"
         return None
-
-    def is_attempt(self, run: RecordedRun) -> bool:
-        """Whether a run is the second attempt of a retry, or a later one."""
-        where = self._place(run)
-        return where is not None and where[0] == "attempt"
 
 
 def place_of(tags: Sequence[str]) -> Where | None:

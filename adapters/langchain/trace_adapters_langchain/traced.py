@@ -25,7 +25,7 @@ from trace_adapters_langchain.leaves import Source
 from trace_adapters_langchain.lifting import Lifting
 from trace_adapters_langchain.materialising import materialise
 from trace_adapters_langchain.parameters import Found
-from trace_adapters_langchain.recording import Recorder, TracedChain, active, recording, with_recorder
+from trace_adapters_langchain.recording import Recorder, TracedChain, active, recording, snapshot, with_recorder
 from trace_adapters_langchain.repairs import repaired
 
 _KEPT_CHAINS = 32
@@ -166,39 +166,41 @@ class Traced(Delegate, TracedChain):
         Raises:
             SandboxUnavailable: If this machine does not have the sandbox that learned code asks for.
         """
-        recorder, output, error = Recorder(), None, None
+        recorder, given, output, error = Recorder(), snapshot(input), None, None
         with recording(recorder):
             try:
                 output = self._recorded().invoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
-        return self._lift(recorder, input, output, error, config)
+        return self._lift(recorder, given, output, error, config)
 
     async def anode(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
         """`node`, awaited."""
-        recorder, output, error = Recorder(), None, None
+        recorder, given, output, error = Recorder(), snapshot(input), None, None
         with recording(recorder):
             try:
                 output = await self._recorded().ainvoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
-        return self._lift(recorder, input, output, error, config)
+        return self._lift(recorder, given, output, error, config)
 
     def node_batch(
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """Call the chain on many inputs in one real batch, and record it; an input that fails gives a failed call."""
         recorders, configs = _recorders(inputs, config)
+        given = snapshot(list(inputs))
         outputs = self._recorded().batch(list(inputs), configs, return_exceptions=True, **kwargs)
-        return self._lift_all(recorders, inputs, outputs, configs)
+        return self._lift_all(recorders, given, outputs, configs)
 
     async def anode_batch(
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """`node_batch`, awaited."""
         recorders, configs = _recorders(inputs, config)
+        given = snapshot(list(inputs))
         outputs = await self._recorded().abatch(list(inputs), configs, return_exceptions=True, **kwargs)
-        return self._lift_all(recorders, inputs, outputs, configs)
+        return self._lift_all(recorders, given, outputs, configs)
 
     def reads(self) -> tuple[dict[int, Any], dict[int, Any], Any]:
         """`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
@@ -215,8 +217,11 @@ class Traced(Delegate, TracedChain):
         if isinstance(error, SandboxUnavailable):
             raise error
         read, sources, chain = self.reads()
-        self.last_trace = Lifting(recorder, read, sources, config).node(chain, input, output, error)
-        return self.last_trace
+        node = Lifting(recorder, read, sources, config).node(chain, input, output, error)
+        if error is not None:
+            _forget_frames(error)
+        self.last_trace = node
+        return node
 
     def _lift_all(
         self, recorders: Sequence[Recorder], inputs: Sequence[Any], outputs: Sequence[Any], configs: Sequence[Any]
@@ -337,6 +342,14 @@ def _refusing(one: Found) -> Found:
     if put is None:
         return one
     return replace(one, part=replace(one.part, write=lambda runnable, _, __: put(runnable, refuse)))
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what an exception holds of the run: frames keep whole streams and batches alive."""
+    current: BaseException | None = error
+    while current is not None and current.__traceback__ is not None:
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__
 
 
 def _own_sources(found: Sequence[Found], inventory: finding.Inventory | None) -> dict[int, Source]:
