@@ -17,6 +17,7 @@ from trace_adapters.optimizers.base import Proposal, base_values, canonical
 from trace_adapters.optimizers.budget import MESSAGE, cut_middle
 from trace_adapters.optimizers.gradients import Gradient, gradients, in_threads, one_call
 from trace_adapters.optimizers.grammars import frame_of
+from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.questions import Question, Sample, repeated, samples
 from trace_adapters.optimizers.replies import free_tag
 from trace_adapters.optimizers.report import parameter_names, write_report
@@ -137,7 +138,7 @@ class TextGrad(AskingVerbs):
             [trace],
             list(used),
             values,
-            tag=free_tag(shown_texts([trace], values, self.memory)),
+            tag=free_tag(shown_texts([trace], values, Memory(0))),
             mask=() if used else ("variables",),
             max_tokens=room,
         )
