@@ -92,6 +92,23 @@ def test_a_run_that_was_cut_resumes_and_ends_as_an_undisturbed_one(tmp_path, cut
     assert resumed.best == whole.best
 
 
+def test_a_rejected_proposal_is_kept_with_its_reason(tmp_path):
+    """One reply lost the placeholder, twice; nothing of the step is tried."""
+
+    def reply(messages: Any) -> str:
+        system = str(messages[0]["content"])
+        name = system.partition("Reply in exactly")[2].partition('name="')[2].partition('"')[0]
+        return f'<value name="{name}">\n{GOOD if name == "read" else "Please add."}\n</value>' if name else "Mend it."
+
+    result = run(tmp_path, lm=ta.ScriptedLM(reply), max_steps=1)
+    (step,) = result.study.steps()
+    (proposal,) = step.proposals
+    assert proposal.candidate_key is None
+    assert proposal.rejected == "template: The new text lost {q}. Keep every placeholder: {q}."
+    assert proposal.reply == '<value name="template">\nPlease add.\n</value>'
+    assert [trial.origin for trial in result.study.trials()] == ["base"]
+
+
 def test_it_needs_a_model_and_something_to_propose(tmp_path):
     with pytest.raises(ta.SettingError, match="optimizer='textgrad' asks a language model"):
         run(tmp_path, lm=None)
