@@ -49,7 +49,7 @@ def start_prompt(task: str) -> str:
     )
 
 
-# A prompt: learned on batches of three, with a look at the validation set before a new one is kept.
+# A prompt: learned on small batches, with a look at the validation set before a new one is kept.
 
 
 def prompt_stage(
@@ -97,7 +97,7 @@ def prompt_stage(
                 best = found
     learned = prompt.value
     if learned == start["prompt"]:
-        return {**start, "validation": trajectory, "prompt": learned}
+        return {"right": start["right"], "n": start["n"], "validation": trajectory, "prompt": learned}
     tested = share(model, split, split.test)
     return {"right": tested.right, "n": tested.n, "validation": trajectory, "prompt": learned}
 
