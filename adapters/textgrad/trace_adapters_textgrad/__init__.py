@@ -14,7 +14,12 @@ if TYPE_CHECKING:
         TextualGradientDescent as TextualGradientDescent,
         TextualGradientDescentwithMomentum as TextualGradientDescentwithMomentum,
     )
-    from trace_adapters_textgrad.parameters import Choice as Choice, Number as Number, parameter as parameter
+    from trace_adapters_textgrad.parameters import (
+        Choice as Choice,
+        Number as Number,
+        Template as Template,
+        parameter as parameter,
+    )
     from trace_adapters_textgrad.patching import Session as Session, patched as patched
     from trace_adapters_textgrad.stage import Stage as Stage, wrap as wrap
     from trace_adapters_textgrad.training import Step as Step
@@ -26,6 +31,7 @@ _HOMES = {
     "Stage": "stage",
     "Step": "training",
     "TGD": "optimizer",
+    "Template": "parameters",
     "TextualGradientDescent": "optimizer",
     "TextualGradientDescentwithMomentum": "optimizer",
     "TrainableFunction": "functions",

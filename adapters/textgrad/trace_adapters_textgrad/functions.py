@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trace_adapters import AdapterError, ModelError, SandboxUnavailable
 from trace_adapters.extend import LearnedFunction, error_place
 from trace_adapters_textgrad import shims
-from trace_adapters_textgrad.parameters import CodeVariable, Number
-
-FAILED = "(execution failed)"
-EMPTY = "(empty)"
+from trace_adapters_textgrad.parameters import FAILED, CodeVariable, as_text, as_variable, plain_value
 
 
 def trainable(
@@ -77,7 +73,7 @@ class TrainableFunction:
             ModelError: If a model that the function asks cannot be asked.
         """
         bound = self._signature.bind(*args, **kwargs)
-        shown = {name: _as_variable(name, value) for name, value in _by_name(bound).items()}
+        shown = {name: as_variable(name, value) for name, value in _by_name(bound).items()}
 
         def run(**_: Any) -> str:
             return self._run(bound)
@@ -88,10 +84,11 @@ class TrainableFunction:
 
     def _run(self, bound: inspect.BoundArguments) -> str:
         source = self.code.value
-        args, kwargs = [_plain(value) for value in bound.args], {n: _plain(v) for n, v in bound.kwargs.items()}
+        args = [plain_value(value) for value in bound.args]
+        kwargs = {name: plain_value(value) for name, value in bound.kwargs.items()}
         try:
             self._learned.check(source)
-            return _as_text(self._learned.call(source, args, kwargs))
+            return as_text(self._learned.call(source, args, kwargs))
         except (ModelError, SandboxUnavailable):  # not the source's fault
             raise
         except Exception as error:
@@ -115,24 +112,3 @@ def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
         else:
             named[name] = value
     return named
-
-
-def _as_variable(name: str, value: Any) -> Any:
-    if isinstance(value, shims.Variable):
-        return value
-    return shims.Variable(_as_text(value), requires_grad=False, role_description=name.replace("_", " "))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Number):
-        return value.number
-    return value.value if isinstance(value, shims.Variable) else value
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value or EMPTY
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        return str(value)

@@ -15,6 +15,7 @@ from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.naming import name_of_role, unique_names
 
 VIEW = "_trace_adapters_parameter"  # attribute of a Variable: the parameter that `parameter()` made for it
+FAILED = "(execution failed)"
 _FENCED = re.compile(r"\s*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?[ \t]*\1\s*", re.DOTALL)
 
 
@@ -104,6 +105,32 @@ class Choice(shims.Variable):  # type: ignore[misc]
         chosen = value.strip() if isinstance(value, str) else value
         self.check(chosen)
         super().set_value(chosen)
+
+
+class Template(shims.Variable):  # type: ignore[misc]
+    """A text with placeholders in braces that `format` fills; our optimizers keep them.
+
+    In other Variables braces are plain text: TextGrad fills none of them.
+    """
+
+    def format(self, **fields: Any) -> Any:
+        """The text with its placeholders filled, as a Variable; what cannot be filled becomes an output that says why.
+
+        Args:
+            fields: Variables, or values as they are.
+        """
+        variables = {name: as_variable(name, value) for name, value in fields.items()}
+        plain = {name: plain_value(value) for name, value in fields.items()}
+
+        def format(**_: Any) -> str:
+            try:
+                return str(self.value.format(**plain))
+            except Exception as error:  # a placeholder that is not given, braces that do not pair
+                return f"{FAILED} {type(error).__name__}: {error}"
+
+        return shims.StringBasedFunction(format, "fills the placeholders of the template")(
+            {"template": self, **variables}
+        )
 
 
 class CodeVariable(shims.Variable):  # type: ignore[misc]
@@ -249,6 +276,35 @@ def fresh_copy(variable: Any, memo: dict[int, Any]) -> Any:
     return memo[id(variable)]
 
 
+def as_variable(name: str, value: Any) -> Any:
+    """A Variable as it is, anything else as one without `requires_grad`."""
+    if isinstance(value, shims.Variable):
+        return value
+    return shims.Variable(as_text(value), requires_grad=False, role_description=name.replace("_", " "))
+
+
+def plain_value(value: Any) -> Any:
+    """What a function of plain values gets for a Variable: its text, or its number."""
+    if isinstance(value, Number):
+        return value.number
+    return value.value if isinstance(value, shims.Variable) else value
+
+
+def as_text(value: Any) -> str:
+    """A text as it is, anything else as JSON, or by `str`."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _check_text(value: Any) -> None:
+    if not isinstance(value, str):
+        raise ParameterError(f"Expected a text, got {value!r}.")
+
+
 def _nature(variable: Any) -> tuple[str, str, tuple[Any, ...], Any]:
     """Constraint, kind, choices and check of a Variable."""
     if isinstance(variable, Number):
@@ -257,7 +313,8 @@ def _nature(variable: Any) -> tuple[str, str, tuple[Any, ...], Any]:
         return "", "choice", variable.choices, None
     if isinstance(variable, CodeVariable):
         return variable.learned.constraint, "code", (), variable.learned.check
-    return "", "text", (), None
+    # a check of its own, so that braces are plain text: nothing but a Template is filled
+    return "", "text", (), None if isinstance(variable, Template) else _check_text
 
 
 class _ValueInForce:

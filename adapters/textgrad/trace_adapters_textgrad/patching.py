@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,11 +36,24 @@ class Session:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._forks = Path(tempfile.mkdtemp(prefix="trace-adapters-"))
 
     def add(self, step: Step) -> None:
-        """Keep a step."""
+        """Keep a step; one of a forked process is left for this one to read."""
+        if os.getpid() != self._process:
+            with (self._forks / str(os.getpid())).open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(asdict(step))}\n")
+            return
         with self._lock:
             self.steps.append(step)
+
+    def collect(self) -> None:
+        """Read what forked processes left, those of the lowest number first."""
+        for path in sorted(self._forks.glob("*"), key=lambda path: int(path.name)):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self.steps += [_read_step(json.loads(line)) for line in lines]
+        shutil.rmtree(self._forks, ignore_errors=True)
 
     @property
     def calls(self) -> int:
@@ -130,8 +146,15 @@ def patched(
         shims.TextualGradientDescent: _with_defaults(TextualGradientDescent, options),
         shims.TextualGradientDescentwithMomentum: _with_defaults(TextualGradientDescentwithMomentum, options),
     }
-    with shims.replaced(*_bindings(swaps)), shims.taking_foreign_integers():
-        yield session
+    try:
+        with shims.replaced(*_bindings(swaps)), shims.taking_foreign_integers():
+            yield session
+    finally:
+        session.collect()
+
+
+def _read_step(data: dict[str, Any]) -> Step:
+    return Step(**{**data, "usage": Usage(**data["usage"]), "rejected": tuple(data["rejected"])})
 
 
 def _with_defaults(kind: Any, options: Options) -> Any:

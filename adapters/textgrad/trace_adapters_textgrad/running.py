@@ -20,16 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.module and not os.path.isfile(options.script):
         _parser().error(f"there is no file {options.script!r}")
     report = None if options.report is None else os.path.abspath(options.report)  # the script may go elsewhere
+    process = os.getpid()
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import_module("textgrad")  # before our modules, which would leave out the logs that a script may count on
     patching = import_module("trace_adapters_textgrad.patching")
     terms = {"optimizer": options.optimizer, "on_error": options.on_error, "memory": options.memory}
     if options.feedback is not None:
         terms["feedback"] = options.feedback
-    with patching.patched(**terms) as session:
-        try:
-            run_module(options.script, options.arguments) if options.module else run(options.script, options.arguments)
-        finally:
+    start = run_module if options.module else run
+    session = None
+    try:
+        with patching.patched(**terms) as session:
+            start(options.script, options.arguments)
+    finally:
+        if session is not None and os.getpid() == process:
             sys.stderr.write(f"trace-adapters: {session}\n")
             if report is not None:
                 session.write(report)

@@ -205,7 +205,8 @@ class Trainer:
             proposal, rejected = self._ask(captured.traces, base)
         candidate = proposal.candidate or {}
         changed = {key: value for key, value in candidate.items() if key in base and value != base[key]}
-        self._optimizer.tell(Outcome(base, self._optimizer.name, None, False, "\n".join(captured.judgements)))
+        judged = f"Evaluations: {' | '.join(captured.judgements)}"
+        self._optimizer.tell(Outcome(base, self._optimizer.name, None, False, judged))
         for parameter in self.parameters.values():
             if parameter.key in changed:
                 parameter.data = changed[parameter.key]

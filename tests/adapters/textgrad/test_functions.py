@@ -108,11 +108,28 @@ def test_what_a_function_gets_and_gives():
     assert seen == [("x", 3, (5,), [1], {"other": "z"})]
     assert output.value == '{"a": "x", "n": [1, null]}'
     assert list(tat.to_node(output).inputs) == ["__code", "a", "b", "rest_1", "key", "other"]
-    assert tat.trainable(lambda_like, "gives nothing")("x").value == "(empty)"
 
 
-def lambda_like(x):
-    return ""
+def test_a_template_keeps_its_placeholders(engine, proposing):
+    """Braces in other texts are plain text: a solution may lose the braces it had."""
+    template = tat.Template("Question: {question}", role_description="template of the prompt")
+    solution = tg.Variable("f'{x}' is it", role_description="solution")
+    asked = engine(proposing(template="No question.", solution="x is it"))
+    filled = template.format(question=text("2 + 2?", "question"))
+    assert filled.value == "Question: 2 + 2?"
+    assert list(tat.to_node(filled).inputs) == ["template", "question"]
+    both = tat.TGD([template, solution], engine=asked)
+    (filled + solution).backward()
+    with pytest.warns(UserWarning, match=r"lost \{question\}"):
+        both.step()
+    assert template.value == "Question: {question}"
+    alone = tat.TGD([solution], engine=engine(proposing(solution="x is it")))
+    del both
+    (solution + solution).backward()
+    alone.step()
+    assert solution.value == "x is it"
+    template.set_value("Question: {q}")
+    assert template.format(question="2 + 2?").value == "(execution failed) KeyError: 'q'"
 
 
 def test_host_functions_may_be_used():

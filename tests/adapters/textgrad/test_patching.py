@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import warnings
@@ -128,3 +129,28 @@ def test_the_report_is_a_file(engine, prompt, proposing, tmp_path):
     assert report == session.as_dict() | {"each": report["each"]}
     assert report["each"][0]["reasoning"] == "Say it better."
     assert report["tokens_estimated"] is True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_steps_of_forked_processes_are_counted(engine, proposing):
+    """As with the pool of the published code optimization: the steps are made in children."""
+    asked = engine(proposing(system_prompt="Think first."))
+
+    def work(number):
+        prompt = tg.Variable(f"Be brief {number}.", role_description="system prompt to the language model")
+        learn(tg.TGD, asked, prompt)
+        return prompt.value
+
+    with tat.patched() as session:
+        children = []
+        for number in range(2):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if work(number) == "Think first." else 1)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+        work(2)
+    assert (len(session.steps), session.calls, session.textgrad_calls) == (3, 3, 9)
+    assert all(step == session.steps[0] for step in session.steps if "Be brief 2" in step.prompt)
+    assert {step.reasoning for step in session.steps} == {"Say it better."}
+    assert not session._forks.exists()
