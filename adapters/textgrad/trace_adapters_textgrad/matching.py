@@ -40,7 +40,7 @@ def order_in_join(text: str, values: Sequence[str], separator: str) -> list[int]
         found = [*path, value] if end == len(text) else None
         if found is not None and not needed - Counter(found):
             return _occurrences(found, values)
-        if text.startswith(separator, end) and end + len(separator) > start and len(path) < 2 * len(values):
+        if text.startswith(separator, end) and end + len(separator) > start:
             path.append(value)
             choices.append(iter(distinct))
             position.append(end + len(separator))

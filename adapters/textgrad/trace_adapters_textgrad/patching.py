@@ -146,10 +146,16 @@ def patched(
         shims.TextualGradientDescent: _with_defaults(TextualGradientDescent, options),
         shims.TextualGradientDescentwithMomentum: _with_defaults(TextualGradientDescentwithMomentum, options),
     }
+    back = {ours: getattr(shims.optimizers, theirs.__name__) for theirs, ours in swaps.items()}
     try:
-        with shims.replaced(*_bindings(swaps)), shims.taking_foreign_integers():
+        with (
+            shims.replaced(*_bindings(lambda kind: swaps.get(_stands_for(kind)))),
+            shims.taking_foreign_integers(),
+        ):
             yield session
     finally:
+        for module, name, kind in _bindings(back.get):  # in modules that were imported inside
+            setattr(module, name, kind)
         session.collect()
 
 
@@ -162,8 +168,8 @@ def _with_defaults(kind: Any, options: Options) -> Any:
     return type(kind.__name__, (kind,), {**names, "defaults": options, _STANDS_FOR: kind.__mro__[1]})
 
 
-def _bindings(swaps: dict[Any, Any]) -> list[tuple[Any, str, Any]]:
-    """(module, name, replacement) wherever a module of others holds one of the keys."""
+def _bindings(replacement: Callable[[type], Any]) -> list[tuple[Any, str, Any]]:
+    """(module, name, replacement) wherever a module of others holds a class that has one."""
     found = []
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("trace_adapters_textgrad"):
@@ -172,11 +178,8 @@ def _bindings(swaps: dict[Any, Any]) -> list[tuple[Any, str, Any]]:
             names = vars(module)
         except TypeError:  # some libraries put other things than modules there
             continue
-        found += [
-            (module, name, swaps[_stands_for(value)])
-            for name, value in list(names.items())
-            if isinstance(value, type) and _stands_for(value) in swaps
-        ]
+        kinds = [(name, value) for name, value in list(names.items()) if isinstance(value, type)]
+        found += [(module, name, replacement(kind)) for name, kind in kinds if replacement(kind) is not None]
     return found
 
 

@@ -11,6 +11,7 @@ import trace_adapters as ta
 from trace_adapters import AdapterError, Node
 from trace_adapters.extend import FailedCall, Operation, error_place, is_tracing, unwrap
 from trace_adapters_textgrad import shims
+from trace_adapters_textgrad.functions import TrainableFunction
 from trace_adapters_textgrad.graph import Recovery
 from trace_adapters_textgrad.naming import name_of_function, name_of_role, unique_names
 from trace_adapters_textgrad.operations import ancestors_of, children_of
@@ -201,8 +202,7 @@ def _parts(value: Any, is_root: bool) -> list[Any]:
 
 
 def _is_ours_to_search(value: Any) -> bool:
-    kinds = (shims.Variable, shims.Module, shims.Function, shims.EngineLM)
-    return isinstance(value, kinds) or (hasattr(value, "code") and isinstance(value.code, shims.Variable))
+    return isinstance(value, shims.Variable | shims.Module | shims.Function | shims.EngineLM | TrainableFunction)
 
 
 def _signature_of(program: Any) -> inspect.Signature | None:

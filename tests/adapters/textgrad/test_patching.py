@@ -58,6 +58,22 @@ def test_every_name_is_ours_inside(engine, prompt, proposing):
     assert str(session).startswith("1 steps, 1 with new values: 1 model calls of the optimizer, about ")
 
 
+def test_a_module_imported_inside_has_textgrads_names_afterwards():
+    """With one `patched` inside the other, too: each takes back what is its own."""
+    late = types.ModuleType("module_imported_late")
+    sys.modules[late.__name__] = late
+    try:
+        with tat.patched():
+            outer = tg.TGD
+            with tat.patched():
+                late.Descent = tg.TGD
+                assert late.Descent is not outer
+            assert late.Descent is tg.TGD is outer
+        assert late.Descent is tg.TGD is TextualGradientDescent
+    finally:
+        del sys.modules[late.__name__]
+
+
 def test_an_error_inside_ends_it_too():
     """Nothing stays replaced."""
     with pytest.raises(ZeroDivisionError), tat.patched():

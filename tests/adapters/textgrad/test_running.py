@@ -170,3 +170,27 @@ def test_the_face_costs_nothing_until_it_is_used(tmp_path):
     """`import trace_adapters_textgrad` does not import TextGrad."""
     done = run("-c", "import sys, trace_adapters_textgrad; print('textgrad' in sys.modules)", cwd=tmp_path)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_script_may_use_a_pool_of_processes(tmp_path):
+    """Functions of the script are found in the children, and their steps are in the report."""
+
+    def answer(request):
+        if "You improve a program from the trace" not in str(request.messages[0]):
+            return "It is wrong."
+        version = len(re.findall("# version", str(request.messages[1]))) + 1
+        code = f"def f(x):\n    return {{1: f'{{x + 1}}'}}  # version {version}"
+        value = f'<value name="code_generated">\n```python\n{code}\n```\n</value>'
+        return f"<reasoning>\nSay it better.\n</reasoning>\n{value}"
+
+    with OpenAIServer(answer) as server:
+        done = run(
+            "-m", "trace_adapters_textgrad", "--report", "r.json", SCRIPTS / "coding.py", "7",
+            cwd=tmp_path, OPENAI_BASE_URL=server.base_url,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("  # version") == 3
+    assert done.stdout.count(" True\n") == 3
+    assert json.loads((tmp_path / "r.json").read_text())["steps"] == 6
+    assert "6 steps, 6 with new values: 6 model calls" in done.stderr
