@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 LOWEST ?= .venv-lowest
 BENCH  ?= .venv-bench
+BENCHLC ?= .venv-bench-langchain
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
@@ -12,7 +13,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP = True
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-core bench-sandbox bench-textgrad model test-model test-lowest clean
+.PHONY: help setup demo test lint format bench bench-core bench-langchain bench-sandbox bench-textgrad model test-model test-lowest fuzz clean
 
 help:
 	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
@@ -21,9 +22,11 @@ help:
 	@echo "make format       let ruff rewrite the files"
 	@echo "make bench        the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
 	@echo "make bench-core   the tracer against trace-opt only; writes benchmarks/results/core.md"
+	@echo "make bench-langchain observing a chain, beside other tracers; writes benchmarks/results/langchain.md"
 	@echo "make bench-sandbox a call of learned code in each sandbox; writes benchmarks/results/sandbox.md"
 	@echo "make bench-textgrad calls and tokens of one update, beside TextGrad's own; writes benchmarks/results/textgrad.md"
 	@echo "make test-lowest  the tests that meet a dependency, with the lowest supported versions"
+	@echo "make fuzz         thousands of random LangChain chains, another seed each day"
 	@echo "make clean        remove what the other targets made, but not runs/"
 
 setup: $(READY)
@@ -69,6 +72,15 @@ $(BENCH)/.ready: pyproject.toml
 bench-core: $(BENCH)/.ready
 	$(BENCH)/bin/python -m benchmarks.core
 
+# The peers change LangChain for the whole process, and are never dependencies of the project.
+$(BENCHLC)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(BENCHLC)
+	$(BENCHLC)/bin/python -m pip install --quiet --editable ".[langchain]" openinference-instrumentation-langchain opentelemetry-sdk
+	@touch $@
+
+bench-langchain: $(BENCHLC)/.ready
+	$(BENCHLC)/bin/python -m benchmarks.langchain
+
 # Monty is measured where it is installed: pip install 'trace-adapters[monty]'; bubblewrap where the system has it.
 bench-sandbox: $(READY)
 	$(BIN)/python -m benchmarks.sandbox --write
@@ -91,6 +103,12 @@ test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/adapters tests/test_cli.py tests/test_examples.py \
 		tests/test_lm.py tests/test_public_api.py tests/test_study.py tests/test_study_store.py
 
+# FUZZ_SEED=… repeats a day; a seed that finds a mistake goes into tests/adapters/langchain/test_fuzz.py.
+FUZZ_SEED ?= $(shell date +%Y%m%d)
+FUZZ_CHAINS ?= 1000
+fuzz: $(READY)
+	FUZZ_SEED=$(FUZZ_SEED) FUZZ_CHAINS=$(FUZZ_CHAINS) $(BIN)/python -m pytest -q -s --timeout 3600 tests/adapters/langchain/test_fuzz.py
+
 clean:
-	rm -rf $(VENV) $(LOWEST) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(BENCH) $(BENCHLC) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

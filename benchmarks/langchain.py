@@ -1,4 +1,4 @@
-"""What it costs to observe a LangChain chain: ours side by side with LangChain's, LangSmith's and OpenInference's tracers.
+"""What it costs to observe a LangChain chain, beside the tracers of LangChain, LangSmith and OpenInference.
 
 `make bench-langchain` installs the peers in a virtual environment of their own and writes `results/langchain.md`. A
 chain of three steps with a fake model; CPU time of the process, medians over interleaved rounds, so that all have the
@@ -196,8 +196,8 @@ def report(calls: int) -> str:
     sizes = in_child(f"memory({calls})")
     if sizes is not None:
         rows.append(
-            f"| memory after {calls // 10:,} and after {calls:,} nodes, none kept | {sizes[0]:,.0f} and {sizes[1]:,.0f} MB "
-            f"| {sizes[1] - sizes[0]:+,.1f} MB | flat |"
+            f"| memory after {calls // 10:,} and after {calls:,} nodes, none kept | {sizes[0]:,.0f} and "
+            f"{sizes[1]:,.0f} MB | {sizes[1] - sizes[0]:+,.1f} MB | flat |"
         )
     return "\n".join([*heading(), "| | a call | more than bare | at most |", "|---|---|---|---|", *rows]) + "\n"
 
@@ -208,10 +208,10 @@ def heading() -> list[str]:
     return [
         "# Observing LangChain, measured",
         "",
-        f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, trace-adapters "
-        f"{ta.__version__}, {', '.join(there)}, {time.strftime('%Y-%m-%d')}. Written by `make bench-langchain` "
-        "(`benchmarks/langchain.py`): a prompt, a fake model and a function; CPU time of the process, medians of "
-        f"{ROUNDS} interleaved rounds of {CALLS} calls, the machine shared with other work.",
+        f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        f"trace-adapters {ta.__version__}, {', '.join(there)}, {time.strftime('%Y-%m-%d')}. Written by "
+        "`make bench-langchain` (`benchmarks/langchain.py`): a prompt, a fake model and a function; CPU time of the "
+        f"process, medians of {ROUNDS} interleaved rounds of {CALLS} calls, the machine shared with other work.",
         "",
     ]
 

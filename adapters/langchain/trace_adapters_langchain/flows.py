@@ -47,7 +47,8 @@ class Flow:
         Args:
             keys: Only these items of a mapping were read; None if anything may have been.
         """
-        wanted = self.keys() if keys is None else [*keys]
+        known = self.keys()
+        wanted = known if keys is None else [key for key in keys if known is None or key in known]
         if wanted is None:
             return {"input": self.node()}
         found: dict[str, Node] = {}

@@ -79,6 +79,9 @@ class Recorder(BaseCallbackHandler):
         runs: By id, in the order in which they began.
         places: Run id -> number, of runs whose place LangChain's events do not tell: an item of a list, an attempt.
         chains: Run id -> the traced chain that it is a run of.
+
+    Args:
+        outer: The recorder of a block around this one, which hears the same.
     """
 
     run_inline = True  # in async code, every event would take the way through a thread
@@ -86,11 +89,21 @@ class Recorder(BaseCallbackHandler):
     ignore_retry = True  # type: ignore[assignment]
     ignore_custom_event = True  # type: ignore[assignment]
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Recorder | None = None) -> None:
+        self.outer = outer
         self.runs: dict[UUID, RecordedRun] = {}
         self.places: dict[UUID, int] = {}
         self.chains: dict[UUID, Any] = {}
         self._clock = itertools.count().__next__
+
+    def know(self, run_id: UUID, *, place: int | None = None, chain: Any = None) -> None:
+        """Note, before a run begins, what number it is of, or of which traced chain."""
+        if place is not None:
+            self.places[run_id] = place
+        if chain is not None:
+            self.chains[run_id] = chain
+        if self.outer is not None:
+            self.outer.know(run_id, place=place, chain=chain)
 
     def _start(
         self,
@@ -108,16 +121,24 @@ class Recorder(BaseCallbackHandler):
         self.runs[run_id] = RecordedRun(
             run_id, parent, around, kind, name or kind, tags or (), metadata or {}, inputs, self._clock()
         )
+        if self.outer is not None and run_id not in self.outer.runs:  # it may be among the run's handlers, too
+            self.outer._start(run_id, parent, kind, name, tags, metadata, inputs)
 
-    def _end(self, run_id: UUID, output: Any) -> None:
+    def _end(self, run_id: UUID, output: Any, inputs: Any = None) -> None:
         run = self.runs.get(run_id)
-        if run is not None:
+        if run is not None and run.ended is None:
             run.output, run.ended = output, self._clock()
+            run.inputs = run.inputs if inputs is None else inputs
+        if self.outer is not None:
+            self.outer._end(run_id, output, inputs)
 
-    def _fail(self, run_id: UUID, error: BaseException) -> None:
+    def _fail(self, run_id: UUID, error: BaseException, inputs: Any = None) -> None:
         run = self.runs.get(run_id)
-        if run is not None:
+        if run is not None and run.ended is None:
             run.error, run.ended = error, self._clock()
+            run.inputs = run.inputs if inputs is None else inputs
+        if self.outer is not None:
+            self.outer._fail(run_id, error, inputs)
 
     def give_up(self, error: BaseException) -> None:
         """Let all that still runs have failed now: nobody waits for it any more."""
@@ -141,14 +162,10 @@ class Recorder(BaseCallbackHandler):
         self._start(run_id, parent_run_id, run_type or "chain", name, tags, metadata, snapshot(inputs))
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
-        self._end(run_id, snapshot(outputs))
-        if inputs is not None and run_id in self.runs:
-            self.runs[run_id].inputs = snapshot(inputs)
+        self._end(run_id, snapshot(outputs), snapshot(inputs))
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
-        self._fail(run_id, error)
-        if inputs is not None and run_id in self.runs:
-            self.runs[run_id].inputs = snapshot(inputs)
+        self._fail(run_id, error, snapshot(inputs))
 
     def on_chat_model_start(
         self,

@@ -30,7 +30,7 @@ def place(config: Any, manager: Any, number: int) -> Any:
     if recorders:
         config["run_id"] = run_id = uuid.uuid4()
         for recorder in recorders:
-            recorder.places[run_id] = number
+            recorder.know(run_id, place=number)
     return config
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from trace_adapters import DataError, Node
 from trace_adapters.extend import FailedCall
 from trace_adapters_langchain.lifting import Lifting, given
-from trace_adapters_langchain.recording import RecordedRun, Recorder, recording
+from trace_adapters_langchain.recording import RecordedRun, Recorder, active, recording
 
 
 class Tape:
@@ -52,6 +52,6 @@ def record() -> Iterator[Tape]:
     Parameters appear where a traced chain runs. Bound steps inside a map or a nested batch of an unmodified chain
     may be told as part of the wrong item: LangChain's own events say so; `trace` repairs that on a copy.
     """
-    recorder = Recorder()
+    recorder = Recorder(active())
     with recording(recorder):
         yield Tape(recorder)

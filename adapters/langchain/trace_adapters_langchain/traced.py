@@ -166,7 +166,8 @@ class Traced(Delegate, TracedChain):
         Raises:
             SandboxUnavailable: If this machine does not have the sandbox that learned code asks for.
         """
-        recorder, given, output, error = Recorder(), snapshot(input), None, None
+        recorder, given, output, error = Recorder(active()), snapshot(input), None, None
+        config = self._known(config, recorder.outer)
         with recording(recorder):
             try:
                 output = self._recorded().invoke(input, config, **kwargs)
@@ -176,7 +177,8 @@ class Traced(Delegate, TracedChain):
 
     async def anode(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
         """`node`, awaited."""
-        recorder, given, output, error = Recorder(), snapshot(input), None, None
+        recorder, given, output, error = Recorder(active()), snapshot(input), None, None
+        config = self._known(config, recorder.outer)
         with recording(recorder):
             try:
                 output = await self._recorded().ainvoke(input, config, **kwargs)
@@ -188,7 +190,7 @@ class Traced(Delegate, TracedChain):
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """Call the chain on many inputs in one real batch, and record it; an input that fails gives a failed call."""
-        recorders, configs = _recorders(inputs, config)
+        recorders, configs = self._recorders(inputs, config)
         given = snapshot(list(inputs))
         outputs = self._recorded().batch(list(inputs), configs, return_exceptions=True, **kwargs)
         return self._lift_all(recorders, given, outputs, configs)
@@ -197,7 +199,7 @@ class Traced(Delegate, TracedChain):
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """`node_batch`, awaited."""
-        recorders, configs = _recorders(inputs, config)
+        recorders, configs = self._recorders(inputs, config)
         given = snapshot(list(inputs))
         outputs = await self._recorded().abatch(list(inputs), configs, return_exceptions=True, **kwargs)
         return self._lift_all(recorders, given, outputs, configs)
@@ -231,6 +233,12 @@ class Traced(Delegate, TracedChain):
             error = output if isinstance(output, BaseException) else None
             found.append(self._lift(recorder, given, None if error is not None else output, error, config))
         return found
+
+    def _recorders(self, inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
+        configs = list(config) if isinstance(config, (list, tuple)) else [config] * len(inputs)
+        recorders = [Recorder() for _ in inputs]
+        known = [self._known(one, active()) for one in configs]
+        return recorders, [with_recorder(one, recorder) for one, recorder in zip(known, recorders, strict=True)]
 
     def _own_values(self) -> dict[str, Any]:
         return {one.key: one.part.value for one in self._found}
@@ -283,11 +291,14 @@ class Traced(Delegate, TracedChain):
             return self._recorded(), [self._known(one, recorder) for one in config]
         return self._recorded(), self._known(config, recorder)
 
-    def _known(self, config: Any, recorder: Recorder) -> RunnableConfig:
+    def _known(self, config: Any, recorder: Recorder | None) -> Any:
+        """A config whose run a recorder around this call knows as one of this chain."""
+        if recorder is None:
+            return config
         own = ensure_config(config)
         run_id = own.get("run_id") or uuid.uuid4()
         own["run_id"] = run_id
-        recorder.chains[run_id] = self
+        recorder.know(run_id, chain=self)
         return own
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
@@ -368,9 +379,3 @@ def _argument(one: Found) -> str:
     """The name under which a runnable reads a parameter."""
     role = one.part.role.replace(".", "_")
     return {"": "template"}.get(role, role) if one.source is None else f"{role}_code" if role else "code"
-
-
-def _recorders(inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
-    configs = list(config) if isinstance(config, (list, tuple)) else [config] * len(inputs)
-    recorders = [Recorder() for _ in inputs]
-    return recorders, [with_recorder(one, recorder) for one, recorder in zip(configs, recorders, strict=True)]

@@ -1,0 +1,132 @@
+"""A block is recorded as it is: unmodified chains, in functions, threads and tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableBranch, RunnableLambda
+
+import trace_adapters as ta
+import trace_adapters_langchain as tal
+from trace_adapters import DataError
+
+
+def add(x: int) -> int:
+    return x + 1
+
+
+def double(x: int) -> int:
+    return x * 2
+
+
+def names(node: Any) -> set[str]:
+    found, waiting = set(), [node]
+    while waiting:
+        one = waiting.pop()
+        found.add(one.name)
+        waiting += one.sources
+    return found
+
+
+def test_every_call_of_a_block_is_a_node() -> None:
+    with tal.record() as tape:
+        (RunnableLambda(add) | RunnableLambda(double)).invoke(1)
+        RunnableLambda(add).invoke(5)
+    assert [node.data for node in tape.nodes()] == [4, 6]
+    assert tape.node().data == 6
+    assert {"add", "double", "input"} <= names(tape.nodes()[0])
+
+
+def test_a_failure_goes_on_to_the_caller_and_is_a_node() -> None:
+    with pytest.raises(TypeError), tal.record() as tape:
+        (RunnableLambda(double) | RunnableLambda(add)).invoke("x")
+    assert tape.node().failed
+    assert tape.node().name == "add"
+
+
+def test_nothing_called_is_told() -> None:
+    with tal.record() as tape:
+        pass
+    with pytest.raises(DataError, match="Nothing was called"):
+        tape.node()
+
+
+def test_blocks_side_by_side_hear_only_their_own() -> None:
+    def block(n: int) -> list[int]:
+        with tal.record() as tape:
+            (RunnableLambda(add) | RunnableLambda(double)).batch([n, n + 1])
+        return sorted(node.data for node in tape.nodes())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(block, range(40))) == [[2 * n + 2, 2 * n + 4] for n in range(40)]
+
+    async def task(n: int) -> int:
+        with tal.record() as tape:
+            await (RunnableLambda(add) | RunnableLambda(double)).ainvoke(n)
+        return tape.node().data
+
+    async def tasks() -> list[int]:
+        return await asyncio.gather(*map(task, range(40)))
+
+    assert asyncio.run(tasks()) == [2 * n + 2 for n in range(40)]
+
+
+def test_a_block_inside_a_block_is_heard_by_both() -> None:
+    traced = tal.trace(RunnableLambda(add))
+
+    def look_inside(x: int) -> int:
+        with tal.record() as tape:
+            found = RunnableLambda(double).invoke(x)
+        return found if tape.node().data == found else 0
+
+    with tal.record() as outer:
+        RunnableLambda(add).invoke(1)
+        with tal.record() as inner:
+            RunnableLambda(double).invoke(1)
+        assert [node.data for node in (traced.node(7), *traced.node_batch([8, 9]))] == [8, 9, 10]
+        RunnableLambda(look_inside).invoke(4)
+    assert [node.data for node in inner.nodes()] == [2]
+    assert [node.data for node in outer.nodes()] == [2, 2, 8, 9, 10, 8]
+    assert [len(ta.propagate(node, "x").parameters) for node in outer.nodes()] == [0, 0, 1, 1, 1, 0]
+    assert [run.name for run in outer.runs][-2:] == ["look_inside", "double"]
+
+
+def test_a_traced_chain_in_a_block_brings_its_parameters() -> None:
+    traced = tal.trace(PromptTemplate.from_template("{q}?") | RunnableLambda(lambda p: p.text))
+    with tal.record() as tape:
+        assert traced.with_values({"prompt": "{q}!"}).invoke({"q": "hi"}) == "hi!"
+        assert traced.batch([{"q": "a"}, {"q": "b"}]) == ["a?", "b?"]
+    candidates = [ta.propagate(node, "x").candidate["prompt"] for node in tape.nodes()]
+    assert candidates == ["{q}!", "{q}?", "{q}?"]
+
+
+@pytest.mark.parametrize("bind", [lambda r: r.bind(), lambda r: r.with_retry(), lambda r: r.with_config(tags=["t"])])
+def test_bound_steps_of_unmodified_chains_are_put_back(bind: Any) -> None:
+    """LangChain tells them as children of the run further out."""
+    branch = RunnableBranch((lambda x: x > 1, bind(RunnableLambda(double))), RunnableLambda(add))
+    with tal.record() as tape:
+        (RunnableLambda(add) | branch).invoke(1)
+    assert {"double", "add"} <= names(tape.node())
+
+    def calls_batch(x: int) -> int:
+        return sum(inner.batch([x, x + 10]))
+
+    inner = RunnableLambda(add) | bind(RunnableLambda(double)) | RunnableLambda(add)
+    with tal.record() as tape:
+        assert RunnableLambda(calls_batch).invoke(1) == 5 + 25
+    outputs = {node.data: node for node in walk(tape.node()) if node.name == "double"}
+    assert set(outputs) == {4, 24}
+    assert 12 not in {node.data for node in walk(outputs[4])}
+
+
+def walk(node: Any) -> list[Any]:
+    found, waiting = [], [node]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        waiting += one.sources
+    return found
