@@ -102,13 +102,13 @@ class Recovery:
                 self._nodes[variable] = self._make(variable)
         return self._node_of(output, None)
 
-    def warn_of_changes(self) -> None:
+    def warn_of_changes(self, stacklevel: int = 3) -> None:
         """Warn if a Variable has another value now than in the call that used it."""
         if self._changed:
             names = ", ".join(map(repr, self._changed))
             warnings.warn(
                 f"Changed between the forward pass and backward: {names}. The trace shows the values that were used.",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     def _children(self, variable: Any) -> set[Any]:

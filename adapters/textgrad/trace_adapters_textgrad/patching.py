@@ -84,9 +84,9 @@ class Session:
         about = "about " if self.estimated else ""
         changed = sum(bool(step.changed) for step in self.steps)
         return (
-            f"{len(self.steps)} steps, {changed} with new values: {self.calls} model calls of the optimizer, "
-            f"{about}{self.usage.prompt_tokens:,} tokens in and {self.usage.completion_tokens:,} out. "
-            f"TextGrad's own would have made {self.textgrad_calls} calls."
+            f"{_counted(len(self.steps), 'step')}, {changed} with new values: {_counted(self.calls, 'model call')} of "
+            f"the optimizer, {about}{self.usage.prompt_tokens:,} tokens in and {self.usage.completion_tokens:,} out. "
+            f"TextGrad's own would have made {_counted(self.textgrad_calls, 'call')}."
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -157,6 +157,10 @@ def patched(
         for module, name, kind in _bindings(back.get):  # in modules that were imported inside
             setattr(module, name, kind)
         session.collect()
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _read_step(data: dict[str, Any]) -> Step:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 LOG_DIR = "TEXTGRAD_LOG_DIR"
@@ -24,6 +25,10 @@ def load_textgrad() -> Any:
     On import TextGrad opens a log in `./logs`, and the client library it brings fetches a price list.
     """
     os.environ.setdefault(PRICES, "True")
+    if find_spec("textgrad") is None:
+        raise ModuleNotFoundError(
+            "TextGrad is not installed here; pip install 'trace-adapters[textgrad]'.", name="textgrad"
+        )
     if "textgrad" in sys.modules or LOG_DIR in os.environ:
         return import_module("textgrad")
     folder = tempfile.mkdtemp(prefix="textgrad-")

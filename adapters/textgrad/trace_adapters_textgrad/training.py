@@ -166,7 +166,7 @@ class Trainer:
                 kept.traces.append(trace)
                 kept.reached.update(parameter.variable for parameter in trace.parameters)
                 kept.judgements.append(str(judged.value)[:_JUDGED])
-        recovery.warn_of_changes()
+        recovery.warn_of_changes(stacklevel=4)
         loss.gradients = set()
         with self._lock:
             mine = self._captured

@@ -64,6 +64,49 @@ def test_textgrad_makes_as_many_calls_as_is_said(engine, prompt, proposing):
     assert twin.last.textgrad_calls == spent
 
 
+def test_a_template_and_two_functions_are_learned_in_one_call(engine, is_update):
+    """The program of the article: create_prompt, a template, extract_answer; TextGrad asks about each of its calls."""
+
+    def create_prompt(template, question):
+        return template.replace("QUESTION", question)
+
+    def extract_answer(response):
+        return response.split("Answer:")[1]
+
+    def loss_of_batch(asked):
+        model, judge = tg.BlackboxLLM(asked, "Be brief."), tg.TextLoss("Is it right?", asked)
+        queries = [text(question, "question") for question in ("2 + 2?", "3 + 3?")]
+        return tg.sum([judge(extract(model(create(template, query)))) for query in queries])
+
+    template = text("Q: QUESTION", "template of the prompt", True)
+    create, extract = tat.trainable(create_prompt, "puts the question into the template"), tat.trainable(extract_answer)
+    parameters = [template, create.code, extract.code]
+    theirs = engine("<IMPROVED_VARIABLE>def f(): pass</IMPROVED_VARIABLE>")
+    before = [variable.value for variable in parameters]
+    loss = loss_of_batch(theirs)
+    asked_before = len(theirs.asked)
+    optimizer = tg.TGD(parameters, engine=theirs)
+    loss.backward(theirs)
+    optimizer.step()
+    spent = len(theirs.asked) - asked_before
+    del optimizer
+    for variable, value in zip(parameters, before, strict=True):
+        variable.set_value(value)
+
+    better = 'def extract_answer(response):\n    return response.split("is")[-1].strip()'
+    new = {"template": "QUESTION Say only the number.", "extract_answer": better}
+    given = "".join(f'<value name="{name}">\n{value}\n</value>\n' for name, value in new.items())
+    ours = engine(lambda prompt, system: given if is_update(system) else "It is 4")
+    learning = tat.TGD(parameters, engine=ours)
+    loss_of_batch(ours).backward()
+    learning.step()
+    assert (learning.last.calls, learning.last.textgrad_calls) == (1, spent)
+    assert spent == 15
+    assert set(learning.last.changed) == {"template", "extract_answer"}
+    assert "(execution failed) IndexError" in learning.last.prompt
+    assert extract(tg.BlackboxLLM(ours)(create(template, text("2 + 2?")))).value == "4"
+
+
 def test_it_is_textgrads_class_with_textgrads_signature(engine, prompt):
     """Positional arguments, defaults and `isinstance` stay."""
     for ours, theirs in (
@@ -425,6 +468,24 @@ def test_numbers_and_choices_are_parameters(engine, proposing):
     with pytest.warns(UserWarning, match="at most 9"):
         outside.step()
     assert limit.number == 7
+
+
+def test_a_number_says_what_it_may_be():
+    """Its constraint is in words for the model; its type is kept."""
+    assert tat.Number(3, role_description="x", low=1, high=9).constraint == "A number of at least 1 and of at most 9."
+    assert tat.Number(3, role_description="x", high=9).constraint == "A number of at most 9."
+    share = tat.Number(0.5, role_description="x")
+    share.set_value(1)
+    assert (share.value, share.number, share.constraint) == ("1.0", 1.0, "")
+    for value in (True, "3", None, float("inf")):
+        with pytest.raises(ta.ParameterError):
+            tat.Number(value, role_description="x")
+    with pytest.raises(ta.ParameterError, match="Expected a number of at least 4, got 3"):
+        tat.Number(3, role_description="x", low=4)
+    with pytest.raises(ta.ParameterError, match=r"Expected a whole number, got '3\.5'"):
+        tat.Number(3, role_description="x").set_value("3.5")
+    with pytest.raises(ta.ParameterError, match="one of 'a', 'b', got 'c'"):
+        tat.Choice("c", ["a", "b"], role_description="x")
 
 
 def test_nothing_is_printed_or_warned_of_in_a_good_step(engine, prompt, capsys, proposing):

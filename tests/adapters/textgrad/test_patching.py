@@ -55,7 +55,7 @@ def test_every_name_is_ours_inside(engine, prompt, proposing):
     assert prompt.value == "Think first."
     assert isinstance(optimizer, TextualGradientDescent)
     assert (len(session.steps), session.calls, session.textgrad_calls) == (1, 1, 3)
-    assert str(session).startswith("1 steps, 1 with new values: 1 model calls of the optimizer, about ")
+    assert str(session).startswith("1 step, 1 with new values: 1 model call of the optimizer, about ")
 
 
 def test_a_module_imported_inside_has_textgrads_names_afterwards():

@@ -122,6 +122,26 @@ def test_a_stage_is_part_of_a_module(engine, prompt):
     assert twin.answer.program.engine is asked
 
 
+def upper(answer):
+    """Writes it large."""
+    return answer.upper()
+
+
+def test_a_trainable_function_is_a_stage(tmp_path):
+    """Its source is the parameter; a copy has a source of its own."""
+    shout = tat.trainable(upper)
+    stage = tat.wrap(shout)
+    assert [(p.key, p.kind) for p in stage.parameters()] == [("upper", "code")]
+    assert stage("yes").data == "YES"
+    twin = stage.copy()
+    twin.set_values({"upper": "def upper(answer):\n    return answer.lower()"})
+    assert (twin("Yes").data, stage("Yes").data) == ("yes", "YES")
+    with ta.using({"upper": "def upper(answer):\n    return answer[::-1]"}):
+        assert stage("Yes").data == "seY"
+    with pytest.raises(ta.ParameterError, match="There is no parameter"):
+        ta.wrap(stage).with_values({"lower": "x"})
+
+
 def test_a_module_of_textgrad_can_be_optimized(engine, prompt, tmp_path):
     """`ta.optimize` finds the adapter; what comes back is a module of the same kind, the input is untouched."""
     module = tg.BlackboxLLM(engine(lambda q, s: "4" if s == "Think first." else "5"), prompt)
