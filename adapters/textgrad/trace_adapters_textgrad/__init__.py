@@ -14,24 +14,20 @@ if TYPE_CHECKING:
         TextualGradientDescent as TextualGradientDescent,
         TextualGradientDescentwithMomentum as TextualGradientDescentwithMomentum,
     )
-    from trace_adapters_textgrad.parameters import (
-        Choice as Choice,
-        Number as Number,
-        Template as Template,
-        parameter as parameter,
-    )
+    from trace_adapters_textgrad.parameters import parameter as parameter
     from trace_adapters_textgrad.patching import Session as Session, patched as patched
     from trace_adapters_textgrad.stage import Stage as Stage, wrap as wrap
     from trace_adapters_textgrad.training import Step as Step
+    from trace_adapters_textgrad.variables import Choice as Choice, Number as Number, Template as Template
 
 _HOMES = {
-    "Choice": "parameters",
-    "Number": "parameters",
+    "Choice": "variables",
+    "Number": "variables",
     "Session": "patching",
     "Stage": "stage",
     "Step": "training",
     "TGD": "optimizer",
-    "Template": "parameters",
+    "Template": "variables",
     "TextualGradientDescent": "optimizer",
     "TextualGradientDescentwithMomentum": "optimizer",
     "TrainableFunction": "functions",

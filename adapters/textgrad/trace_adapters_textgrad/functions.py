@@ -9,7 +9,7 @@ from typing import Any
 from trace_adapters import AdapterError, ModelError, SandboxUnavailable
 from trace_adapters.extend import LearnedFunction, error_place
 from trace_adapters_textgrad import shims
-from trace_adapters_textgrad.parameters import FAILED, CodeVariable, as_text, as_variable, plain_value
+from trace_adapters_textgrad.variables import FAILED, CodeVariable, as_text, as_variable, plain_value
 
 
 def trainable(

@@ -10,7 +10,7 @@ from typing import Any
 
 from trace_adapters_textgrad.matching import fields_in_format, order_in_join
 from trace_adapters_textgrad.naming import name_of_function, name_of_role
-from trace_adapters_textgrad.parameters import CodeVariable
+from trace_adapters_textgrad.variables import CodeVariable
 
 CODE_ARGUMENT = "__code"
 _FUNCTION_ROLE = "Output of the string-based function with purpose"

@@ -15,7 +15,8 @@ from trace_adapters_textgrad.functions import TrainableFunction
 from trace_adapters_textgrad.graph import Recovery
 from trace_adapters_textgrad.naming import name_of_function, name_of_role, unique_names
 from trace_adapters_textgrad.operations import ancestors_of, children_of
-from trace_adapters_textgrad.parameters import VariableParameter, fresh_copy, parameter
+from trace_adapters_textgrad.parameters import VariableParameter, parameter
+from trace_adapters_textgrad.variables import fresh_copy
 
 
 def wrap(

@@ -170,3 +170,11 @@ def test_steps_of_forked_processes_are_counted(engine, proposing):
     assert all(step == session.steps[0] for step in session.steps if "Be brief 2" in step.prompt)
     assert {step.reasoning for step in session.steps} == {"Say it better."}
     assert not session._forks.exists()
+
+
+def test_the_face_is_a_list_of_names():
+    """Every name leads to something; others are no attributes."""
+    assert all(getattr(tat, name) is not None for name in tat.__all__)
+    assert set(tat.__all__) <= set(dir(tat))
+    with pytest.raises(AttributeError, match="has no attribute 'TDG'"):
+        tat.TDG
