@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trace_adapters import AdapterError, Node, Parameter
+from trace_adapters import AdapterError, Node
 from trace_adapters.extend import Operation
 from trace_adapters_textgrad import shims
-from trace_adapters_textgrad.naming import name_of_role
+from trace_adapters_textgrad.naming import name_of_role, unique_names
 from trace_adapters_textgrad.operations import Made, children_of, how_made
 from trace_adapters_textgrad.parameters import VariableParameter, parameter
 
@@ -64,9 +64,7 @@ class Recovery:
         ranks: Variable -> a text that depends on its value, its role and its history only, children first.
     """
 
-    def __init__(
-        self, parameters: Mapping[Any, VariableParameter | Parameter], given: Mapping[Any, Node] | None = None
-    ) -> None:
+    def __init__(self, parameters: Mapping[Any, VariableParameter], given: Mapping[Any, Node] | None = None) -> None:
         self.ranks: dict[Any, str] = {}
         self._parameters = parameters
         self._given = dict(given or {})
@@ -131,8 +129,8 @@ class Recovery:
         if made is None:
             return _leaf(variable)
         sources = tuple(self._node_of(argument.variable, argument.used) for argument in made.arguments)
-        names = _distinct([argument.name for argument in made.arguments])
-        return Node(_shown_value(variable.value), made.shown, "", self._operation(made), names, sources)
+        names = tuple(unique_names(argument.name for argument in made.arguments))
+        return Node(shown_value(variable.value), made.shown, "", self._operation(made), names, sources)
 
     def _operation(self, made: Made) -> Operation:
         key = (made.name, made.description)
@@ -152,33 +150,22 @@ class Recovery:
 
     def _as_used(self, variable: Any, used: str) -> Node:
         view = self._parameters.get(variable)
-        if isinstance(view, VariableParameter):
+        if view is not None:
             return view.holding(view.decode(used))
         now = self._nodes[variable]
-        name = now.name if now.operation is None else how_shown(now)
-        return Node(used, name, now.description, now.operation, tuple(now.recorded_inputs), now.sources)
+        return Node(used, _given_name(now), now.description, now.operation, tuple(now.recorded_inputs), now.sources)
 
 
-def how_shown(node: Node) -> str | None:
-    """The name that a node was given; None if it goes by its operation."""
-    return None if node.operation is not None and node.name == node.operation.name else node.name
+def shown_value(value: Any) -> Any:
+    """A value as it stands in traces: a placeholder for bytes, which are pictures."""
+    return f"<image, {len(value):,} bytes>" if isinstance(value, bytes) else value
 
 
 def _leaf(variable: Any) -> Node:
     role = str(variable.role_description or "")
-    return Node(_shown_value(variable.value), name_of_role(role), role)
+    return Node(shown_value(variable.value), name_of_role(role), role)
 
 
-def _shown_value(value: Any) -> Any:
-    return f"<image, {len(value):,} bytes>" if isinstance(value, bytes) else value
-
-
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    seen: dict[str, None] = {}
-    for name in names:
-        free, number = name, 1
-        while free in seen:
-            number += 1
-            free = f"{name}_{number}"
-        seen[free] = None
-    return tuple(seen)
+def _given_name(node: Node) -> str | None:
+    """The name that a node was given; None if it goes by its operation."""
+    return None if node.operation is not None and node.name == node.operation.name else node.name

@@ -22,7 +22,7 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
 
     The arguments up to `gradient_memory` are TextGrad's. `engine` may also be a `ta.LM` or a function of a prompt;
     `gradient_memory` is the number of past attempts that the prompt shows; `new_variable_tags` has no use here, which
-    a warning says. For the others see `Options`.
+    a warning says. The arguments after it are those of `training.Options`, with its defaults.
 
     Attributes:
         last: What the last step did; None before the first.

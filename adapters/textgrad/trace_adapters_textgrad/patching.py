@@ -124,11 +124,11 @@ def patched(
     them. Afterwards everything is as before; optimizers made inside go on.
 
     Args:
-        optimizer: "optoprime" or "textgrad", as in `Options`.
-        feedback: As in `Options`.
-        on_error: As in `Options`.
-        memory: As in `Options`.
-        max_prompt_tokens: As in `Options`.
+        optimizer: "optoprime" or "textgrad", as in `training.Options`.
+        feedback: As in `training.Options`.
+        on_error: As in `training.Options`.
+        memory: As in `training.Options`.
+        max_prompt_tokens: As in `training.Options`.
 
     Yields:
         The session, which counts what was asked.

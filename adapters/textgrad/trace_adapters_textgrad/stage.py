@@ -12,7 +12,7 @@ from trace_adapters import AdapterError, Node
 from trace_adapters.extend import FailedCall, Operation, error_place, is_tracing, unwrap
 from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.functions import TrainableFunction
-from trace_adapters_textgrad.graph import Recovery
+from trace_adapters_textgrad.graph import Recovery, shown_value
 from trace_adapters_textgrad.naming import name_of_function, name_of_role, unique_names
 from trace_adapters_textgrad.operations import ancestors_of, children_of
 from trace_adapters_textgrad.parameters import VariableParameter, parameter
@@ -112,7 +112,7 @@ class Stage(ta.Module):
         node = value.read() if isinstance(value, Node) else None
         role = (node.description or node.name if node is not None else "") or name.replace("_", " ")
         variable = shims.Variable(plain, requires_grad=False, role_description=role)
-        given[variable] = node if node is not None else Node(_shown(plain), name)
+        given[variable] = node if node is not None else Node(shown_value(plain), name)
         return variable
 
     def _recorded(self, output: Any, given: Mapping[Any, Node]) -> Node:
@@ -212,7 +212,3 @@ def _signature_of(program: Any) -> inspect.Signature | None:
         return inspect.signature(called)
     except (TypeError, ValueError):
         return None
-
-
-def _shown(value: Any) -> Any:
-    return f"<image, {len(value):,} bytes>" if isinstance(value, bytes) else value

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import textgrad as tg
+from textgrad.autograd import FormattedLLMCall, StringBasedFunction
 
 import trace_adapters as ta
 import trace_adapters_textgrad as tat
@@ -46,22 +47,51 @@ def test_a_step_is_one_call_and_backward_none(engine, prompt, proposing):
     assert (optimizer.last.calls, optimizer.last.textgrad_calls) == (1, 7)
 
 
-def test_textgrad_makes_as_many_calls_as_is_said(engine, prompt, proposing):
-    """What the report compares with is what TextGrad really does on the same graph."""
+def chain(engine, prompts, questions):
+    """Every prompt in a row, for every question, each judged."""
+    judge = tg.TextLoss("Is it right?", engine)
+    losses = []
+    for question in questions:
+        value = text(question, "question")
+        for prompt in prompts:
+            value = tg.BlackboxLLM(engine, prompt)(value)
+        losses.append(judge(value))
+    return tg.sum(losses)
+
+
+def mixed(engine, prompts, questions):
+    """Formatted calls, functions, additions; inputs whose author left `requires_grad` as it is."""
+    call = FormattedLLMCall(engine, "{q} {a}", {"q": None, "a": None}, prompts[0])
+    count = StringBasedFunction(lambda x, y: str(len(x.value)), "counts")
+    results = []
+    for question in questions:
+        careless = text(question, "question", True)
+        answer = call(inputs={"q": careless, "a": prompts[1] + careless}, response_role_description="answer")
+        results.append(count(inputs={"x": answer, "y": text("1")}) + answer)
+    return tg.sum(results)
+
+
+@pytest.mark.parametrize(("build", "length", "batch"), [(chain, 1, 3), (chain, 4, 1), (chain, 4, 2), (mixed, 2, 2)])
+def test_textgrad_makes_as_many_calls_as_is_said(engine, proposing, build, length, batch):
+    """What the report compares with is what TextGrad really does on the same graph: 2LB + L for a chain."""
+    prompts = [text(f"step {number}", f"prompt {number}", True) for number in range(length)]
+    questions = [f"{number} + {number}?" for number in range(batch)]
     asked = engine("<IMPROVED_VARIABLE>Think first.</IMPROVED_VARIABLE>")
-    optimizer = tg.TGD(parameters=[prompt], engine=asked)
-    loss = loss_of(asked, prompt)
+    optimizer = tg.TGD(parameters=prompts, engine=asked)
+    loss = build(asked, prompts, questions)
     before = len(asked.asked)
     loss.backward(asked)
     optimizer.step()
     spent = len(asked.asked) - before
+    if build is chain:
+        assert spent == 2 * length * batch + length
     del optimizer
     gc.collect()
-    ours = engine(proposing(system_prompt="Think twice."))
-    twin = tat.TGD(parameters=[prompt], engine=ours)
-    loss_of(ours, prompt).backward()
+    ours = engine(proposing(prompt_0="Think twice."))
+    twin = tat.TGD(parameters=prompts, engine=ours)
+    build(ours, prompts, questions).backward()
     twin.step()
-    assert twin.last.textgrad_calls == spent
+    assert (twin.last.calls, twin.last.textgrad_calls) == (1, spent)
 
 
 def test_a_template_and_two_functions_are_learned_in_one_call(engine, is_update):
