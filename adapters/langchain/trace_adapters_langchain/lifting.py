@@ -29,6 +29,7 @@ from trace_adapters_langchain.slots import Tree, Where, place_of
 Parameters = Mapping[int, Sequence[tuple[str, Value]]]
 """`id` of a runnable -> what it reads of the parameters, by argument name."""
 
+_BOUND = Operation("bound", "The steps inside were called with the other inputs bound to them.")
 _UNKNOWN = Operation("unrecorded", "A step that LangChain did not report made this from the inputs shown.")
 
 
@@ -101,7 +102,7 @@ class Lifting:
         shape = shape_of(runnable)
         kind = shape.kind if shape is not None else None
         if runnable is None:
-            kind = self.tree.kind(run)
+            kind = self.tree.kind(run) or ("fallbacks" if self._are_fallbacks(run) else None)
         if shape is None and is_graph(self.tree, run):
             return lift_graph(self, run, runnable, flow) or self._failure(run, flow.inputs(), runnable)
         parts = shape.read(runnable) if shape is not None else {}
@@ -116,7 +117,7 @@ class Lifting:
         }.get(kind or "")
         if lift is None:
             return self._call(run, runnable, flow, extra)
-        return lift(run, parts, flow)
+        return _with_values(lift(run, parts, flow), extra)
 
     def _resolved(self, runnable: Any, flow: Flow) -> tuple[Any, Flow, list[tuple[str, Value]]]:
         """What really runs in the place of a runnable that has no run of its own, with what was bound to it."""
@@ -190,10 +191,17 @@ class Lifting:
 
     def _fallbacks(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         attempts = self.tree.inside(run)
+        if not parts:
+            return self._attempts(run, attempts, [None] * len(attempts), flow)
         known = [part for (kind, _), part in parts.items() if kind == "attempt"]
         if len(attempts) > len(known) or not all(leaves.makes_one_run(part) for part in known):
             return self._group(attempts, flow, run.name)
         return self._attempts(run, attempts, known, flow)
+
+    def _are_fallbacks(self, run: RecordedRun) -> bool:
+        """Whether an unknown run is that of a fallback, whose attempts were one run each."""
+        attempts = self.tree.inside(run)
+        return run.name == "RunnableWithFallbacks" and bool(attempts) and _in_turn(attempts, run)
 
     def _retry(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         attempts = self.tree.inside(run)
@@ -331,10 +339,25 @@ class Lifting:
         return Failure(node, error)
 
 
+def _with_values(flow: Flow, extra: Sequence[tuple[str, Value]]) -> Flow:
+    """A flow to which parameters went that were bound to a whole composite."""
+    if not extra or isinstance(flow, Failure):
+        return flow
+    inputs: dict[str, Node] = {"value": flow.node()}
+    for name, value in extra:
+        inputs[free_name(name, inputs)] = value
+    return Whole(Node(inputs["value"]._data, None, "", _BOUND, tuple(inputs), tuple(inputs.values())))
+
+
 def _are_attempts(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
     """Whether runs can be the attempts of one retry: one after the other, each because the one before failed."""
     if not any((place_of(run.tags) or ("",))[0] == "attempt" for run in runs):
         return False
+    return _in_turn(runs, around)
+
+
+def _in_turn(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
+    """Whether each run began because the one before failed, and the last decided."""
     in_turn = all(one.error is not None and (one.ended or 0) < after.started for one, after in pairwise(runs))
     return in_turn and (runs[-1].error is None) == (around.error is None)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 
 from trace_adapters import AdapterError, CodeError, Parameter, SettingError
@@ -184,6 +184,8 @@ def _places(
                 continue
             if place is not None:
                 yield place
+    elif isinstance(owner, RunnableGenerator):
+        refused[_word(owner.get_name())] = "A function from a stream to a stream cannot go into the sandbox."
     elif _has_own_parse(owner):
         try:
             yield _parse_method(owner, path, terms)

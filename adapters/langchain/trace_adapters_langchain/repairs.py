@@ -13,7 +13,6 @@ import uuid
 from typing import Any
 
 from langchain_core.runnables.config import patch_config, var_child_runnable_config
-from langchain_core.runnables.retry import RunnableRetry
 
 from trace_adapters_langchain.chains import rebuilt, shape_of
 from trace_adapters_langchain.recording import listening
@@ -51,9 +50,8 @@ class _Bound:
 class _Retried(_Bound):
     """A retry whose attempts are numbered."""
 
-    @staticmethod
-    def _patch_config(config: Any, run_manager: Any, retry_state: Any) -> Any:
-        patched = RunnableRetry._patch_config(config, run_manager, retry_state)
+    def _patch_config(self, config: Any, run_manager: Any, retry_state: Any) -> Any:
+        patched = super()._patch_config(config, run_manager, retry_state)  # type: ignore[misc]
         return place(patched, run_manager, retry_state.attempt_number)
 
 

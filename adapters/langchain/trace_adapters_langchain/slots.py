@@ -42,10 +42,13 @@ class Tree:
         parents: dict[UUID, UUID | None] = {}
         self._children: dict[UUID, list[RecordedRun]] = {}
         self._told: dict[UUID, list[RecordedRun]] = {}
+        self._named: dict[UUID, list[Where]] = {}
         self._places: dict[UUID, Where | None] = {}
         for run in runs.values():
             parent = parents[run.id] = _parent(run, runs, parents)
-            self._places[run.id] = place_of(run.tags)
+            # the tags of an attempt of a fallback are the fallback's own
+            named = self._named[run.id] = _places_of(run.tags) if parent == run.parent else []
+            self._places[run.id] = named[0] if named else None
             if parent is not None:
                 self._told.setdefault(parent, []).append(run)
         self.roots = [run for run in runs.values() if parents[run.id] is None]
@@ -59,21 +62,25 @@ class Tree:
     def _parents_inside(self, run: RecordedRun, told: UUID) -> list[RecordedRun]:
         """The runs inside the told parent that this run must be in, if it has no place in the parent itself."""
         begun = [one for one in self._children.get(told, ()) if _is_open(one, run)]
-        places = _places_of(run.tags)
+        places = self._named[run.id]
         if not begun or self._belongs(places, told):
             return []
-        others = [_family(_places_of(one.tags)) for one in self._told[told] if one is not run]
+        others = [self._family(one) for one in self._told[told] if one is not run]
         merged = set.intersection(*others) if others else set()  # the parent's own places, which LangChain merged in
         self._places[run.id] = next((place for place in places if _group(place) not in merged), None)
         found = [inner for one in begun for inner in self._innermost(run, one)]
         if not found:
-            self._places[run.id] = place_of(run.tags)
+            self._places[run.id] = places[0] if places else None
         return found
 
     def _belongs(self, places: Sequence[Where], told: UUID) -> bool:
         """Whether a run is told to be in a composite that has places like its own."""
-        family = _family(places)
-        return len(family) == 1 and all(family <= _family(_places_of(one.tags)) for one in self._told[told])
+        family = {_group(place) for place in places}
+        return len(family) == 1 and all(family <= self._family(one) for one in self._told[told])
+
+    def _family(self, run: RecordedRun) -> set[str]:
+        """What kinds of composites have places like those of a run."""
+        return {_group(place) for place in self._named[run.id]}
 
     def _innermost(self, run: RecordedRun, one: RecordedRun) -> list[RecordedRun]:
         """The innermost open runs that fit as the parent."""
@@ -87,7 +94,7 @@ class Tree:
         if place is not None and place[0] == "step" and place[1] > 1:
             before = [one for one in self.inside(parent) if self._place(one) == ("step", place[1] - 1)]
             return any(not differs(run.inputs, one.output) for one in before)
-        families = [_family(_places_of(one.tags)) for one in self._told.get(parent.id, ())]
+        families = [self._family(one) for one in self._told.get(parent.id, ())]
         if place is None or place[0] == "attempt":
             alike = not any(families)  # what has no places may be a retry or a fallback
         else:
@@ -141,11 +148,6 @@ def _places_of(tags: Sequence[str]) -> list[Where]:
 
 def _group(place: Where) -> str:
     return "branch" if place[0] == "condition" else place[0]
-
-
-def _family(places: Sequence[Where]) -> set[str]:
-    """What kinds of composites have such places."""
-    return {_group(place) for place in places}
 
 
 def _is_open(run: RecordedRun, at: RecordedRun) -> bool:

@@ -15,7 +15,7 @@ from langchain_core.prompts import (
     MessagesPlaceholder,
     PromptTemplate,
 )
-from langchain_core.runnables import RunnableBranch, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import RunnableBranch, RunnableGenerator, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -96,6 +96,26 @@ def test_tool_descriptions_are_changed_where_they_were_bound(answering: Any) -> 
     assert changed.kwargs["tools"][0]["function"]["description"] == "Look into the archive; short queries."
     assert bound.kwargs["tools"][0]["function"]["description"] == "Search the archive."
     assert [p.key for p in traced.node("hi").parents if hasattr(p, "key")] == ["search.description"]
+
+
+def test_other_providers_tools_and_argument_descriptions(answering: Any) -> None:
+    schema = {"type": "object", "properties": {"query": {"type": "string", "description": "What to look for."}}}
+    tool_of = {"name": "search", "description": "Search.", "input_schema": schema}
+    traced = tal.trace(answering(lambda text: "ok").bind(tools=[tool_of, "opaque"]))
+    assert list(traced.parameters) == ["search.description", "search.query"]
+    changed = traced.with_values({"search.query": "Two words."}).plain()
+    assert changed.kwargs["tools"][0]["input_schema"]["properties"]["query"]["description"] == "Two words."
+    assert schema["properties"]["query"]["description"] == "What to look for."
+
+
+def test_texts_of_messages_with_pictures() -> None:
+    content = [{"type": "text", "text": "Look at {thing}."}, {"type": "image_url", "image_url": {"url": "{link}"}}]
+    traced = tal.trace(ChatPromptTemplate([("human", content)]))
+    assert list(traced.parameters) == ["prompt.human"]
+    better = traced.with_values({"prompt.human": "Describe {thing}."})
+    message = better.invoke({"thing": "this", "link": "http://x/y.png"}).to_messages()[0]
+    assert message.content[0]["text"] == "Describe this."
+    assert message.content[1]["image_url"]["url"] == "http://x/y.png"
 
 
 def test_the_users_prompt_is_never_changed() -> None:
@@ -216,9 +236,17 @@ def test_a_builtin_and_a_function_that_asks_for_config_are_told() -> None:
 
     with pytest.raises(SettingError, match="no source of its own"):
         tal.trace(PromptTemplate.from_template("{q}") | RunnableLambda(str), ["str"])
+    stream = PromptTemplate.from_template("{q}") | RunnableGenerator(upper)
+    with pytest.raises(SettingError, match="from a stream to a stream"):
+        tal.trace(stream, ["upper"])
     with pytest.raises(SettingError, match='trust="in-process"'):
         tal.trace(RunnableLambda(configured), ["configured"])
     assert keys_in_process(configured) == ["configured"]
+
+
+def upper(chunks: Any) -> Any:
+    for chunk in chunks:
+        yield chunk.upper()
 
 
 def keys_in_process(function: Any) -> list[str]:

@@ -123,6 +123,28 @@ def test_bound_steps_of_unmodified_chains_are_put_back(bind: Any) -> None:
     assert 12 not in {node.data for node in walk(outputs[4])}
 
 
+def test_fallbacks_and_retries_of_unmodified_chains_have_control_edges() -> None:
+    def fail(x: int) -> int:
+        raise ValueError("no")
+
+    with tal.record() as tape:
+        (RunnableLambda(add) | RunnableLambda(fail).with_fallbacks([RunnableLambda(double)])).invoke(1)
+    node = tape.node()
+    assert node.data == 4
+    assert [name for name in node.recorded_inputs if tal.is_control(name)] == ["control_failed_attempt_1"]
+
+
+def test_what_was_bound_to_a_whole_chain_reaches_its_output() -> None:
+    def accepts(x: int, **kwargs: Any) -> int:
+        return x
+
+    tools = [{"name": "f", "description": "An F."}]
+    traced = tal.trace((RunnableLambda(accepts) | RunnableLambda(add)).bind(tools=tools), "tool")
+    node = traced.node(1)
+    assert node.data == 2
+    assert [p.key for p in ta.propagate(node, "x").parameters] == ["f.description"]
+
+
 def walk(node: Any) -> list[Any]:
     found, waiting = [], [node]
     while waiting:
