@@ -38,6 +38,40 @@ def test_nodes_flow_through_a_stage(engine, prompt):
     assert len(ta.propagate(shout(output), "wrong").parameters) == 2
 
 
+def test_a_stage_of_dspy_goes_before_one_of_textgrad(engine, prompt):
+    """One graph over both: feedback on TextGrad's answer reaches DSPy's instructions."""
+    dspy = pytest.importorskip("dspy")
+    tad = pytest.importorskip("trace_adapters_dspy")
+    from dspy.utils import DummyLM
+
+    program = dspy.Predict("topic -> question")
+    with dspy.context(lm=DummyLM([{"question": "What is a plum?"}])), tad.record(program) as tape:
+        program(topic="plums")
+    stage = tat.wrap(tg.BlackboxLLM(engine(echo), prompt))
+    answer = stage(tape.node()["question"])
+    assert answer.data == "Be brief. What is a plum?"
+    graph = ta.propagate(answer, "wrong")
+    assert [p.key.split(".")[-1] for p in graph.parameters if p.kind == "text"] == ["instructions", "system_prompt"]
+
+
+def test_a_stage_of_langchain_goes_before_one_of_textgrad(engine, prompt):
+    """The output of a traced chain is a node, too."""
+    pytest.importorskip("langchain_core")
+    tal = pytest.importorskip("trace_adapters_langchain")
+    from langchain_core.prompts import PromptTemplate
+    from langchain_core.runnables import RunnableLambda
+
+    chain = tal.trace(
+        PromptTemplate.from_template("Ask about {topic}.") | RunnableLambda(lambda value: value.to_string())
+    )
+    stage = tat.wrap(tg.BlackboxLLM(engine(echo), prompt))
+    answer = stage(chain.node({"topic": "plums"}))
+    assert answer.data == "Be brief. Ask about plums."
+    keys = [parameter.key for parameter in ta.propagate(answer, "wrong").parameters]
+    assert "system_prompt" in keys
+    assert "prompt" in keys
+
+
 def test_a_step_of_any_optimizer_sets_the_variable(engine, prompt):
     """Both worlds see the update."""
     stage = tat.wrap(tg.BlackboxLLM(engine(echo), prompt))
