@@ -65,10 +65,12 @@ class Inventory:
     Attributes:
         found: Every parameter, in the order in which they stand in the chain.
         refused: Name -> why it is none.
+        terms: Where learned code runs.
     """
 
     found: tuple[Found, ...]
     refused: Mapping[str, str]
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def take_inventory(chain: Any, terms: Terms) -> Inventory:
         places += _places(owner, path, slots, terms, refused)
     names = _names(places)
     found = [Found(n, p.owner, p.part, p.source, p.function) for n, p in zip(names, places, strict=True)]
-    return Inventory(tuple(found), refused)
+    return Inventory(tuple(found), refused, terms)
 
 
 def select(inventory: Inventory, trainable: str | Sequence[str] | None) -> list[Found]:

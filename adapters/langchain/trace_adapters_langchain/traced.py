@@ -43,6 +43,7 @@ class Traced(Delegate, TracedChain):
 
     Attributes:
         chain: The user's own chain, never changed.
+        inventory: Every parameter of the chain, trainable or not.
         last_trace: The node that the last `node` or `node_batch` gave, of whatever thread; None before.
     """
 
@@ -56,12 +57,12 @@ class Traced(Delegate, TracedChain):
     ) -> None:
         self.chain = chain
         self.last_trace: Node | None = None
-        self.inventory = inventory
+        self.inventory = inventory or finding.Inventory(tuple(found), {}, Terms())
         self._found = tuple(found)
         self._values = {one.key: one.part.value for one in found} | dict(values or {})
         self._untrusted = frozenset(untrusted)
         self._parameters = {one.key: one.parameter(self._values[one.key]) for one in found}
-        self._sources = _own_sources(found, inventory)
+        self._sources = _own_sources(self.inventory)
         self._chains: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._own = self._make(self._values)
@@ -307,6 +308,9 @@ class Traced(Delegate, TracedChain):
         memo[id(self)] = twin
         return twin
 
+    def __reduce__(self) -> Any:
+        return _restore, (self.chain, list(self._parameters), self.inventory.terms, self.values, self._untrusted)
+
     def __repr__(self) -> str:
         return f"Traced({self.chain!r}, trainable={list(self._parameters)!r})"
 
@@ -343,6 +347,14 @@ def trace(
     return Traced(chain, finding.select(inventory, trainable), None, inventory)
 
 
+def _restore(
+    chain: Any, keys: Sequence[str], terms: Terms, values: Mapping[str, Any], untrusted: Iterable[str]
+) -> Traced:
+    inventory = finding.take_inventory(chain, terms)
+    found = [one for one in inventory.found if one.key in keys]
+    return Traced(chain, found, values, inventory, untrusted)
+
+
 def _refusing(one: Found) -> Found:
     """Code that must not run: whoever calls it is told so."""
 
@@ -363,11 +375,10 @@ def _forget_frames(error: BaseException) -> None:
         current = current.__cause__ or current.__context__
 
 
-def _own_sources(found: Sequence[Found], inventory: finding.Inventory | None) -> dict[int, Source]:
+def _own_sources(inventory: finding.Inventory) -> dict[int, Source]:
     """`id` of a runnable -> its own source, also of functions that are not trained."""
-    every = {one.key: one for one in (*(inventory.found if inventory is not None else ()), *found)}
     sources: dict[int, Source] = {}
-    for one in every.values():
+    for one in inventory.found:
         if one.source is not None:
             function = one.function
             code = None if getattr(function, "__name__", "") == "<lambda>" else one.source.source

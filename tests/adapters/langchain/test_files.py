@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import subprocess
 import sys
 from operator import itemgetter
@@ -114,6 +115,15 @@ def test_diff_shows_what_was_learned(traced: Any) -> None:
     assert other.diff() == traced.with_values({"prompt": "Whisper {word}"}).diff(traced)
     assert "-Say {word}\n+Whisper {word}" in other.diff()
     assert traced.diff() == ""
+
+
+def test_a_traced_chain_travels_in_a_pickle(traced: Any) -> None:
+    """As far as the chain itself does: functions by their names, no lambdas."""
+    better = traced.with_values({"prompt": "Whisper {word}", "add": LEARNED})
+    again = pickle.loads(pickle.dumps(better))
+    assert again.values == better.values
+    assert again.invoke({"word": "hi"}) == "Whisper hi2!"
+    assert again.node({"word": "hi"}).data == "Whisper hi2!"
 
 
 def run_alone(folder: Path, program: str) -> str:
