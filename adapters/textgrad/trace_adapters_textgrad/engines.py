@@ -34,7 +34,7 @@ def as_engine(lm: Any, *, name: str | None = None) -> Any:
         lm: Anything that `ta.as_lm` takes but a name, which TextGrad reads in its own way.
         name: The model of a client of the `openai` SDK.
     """
-    if lm is None or isinstance(lm, str | shims.EngineLM):
+    if lm is None or isinstance(lm, (str, *shims.ENGINES)):
         return lm
     return Engine(ta.as_lm(lm, name=name))
 

@@ -53,6 +53,7 @@ tg = load_textgrad()
 Variable: Any = tg.Variable
 optimizers: Any = import_module("textgrad.optimizer.optimizer")
 EngineLM: Any = tg.EngineLM
+ENGINES: Any = (EngineLM, import_module("textgrad.engine_experimental.base").EngineLM)  # two bases that are not kin
 StringBasedFunction: Any = import_module("textgrad.autograd").StringBasedFunction
 Module: Any = import_module("textgrad.autograd.function").Module
 Function: Any = import_module("textgrad.autograd.function").Function

@@ -149,7 +149,7 @@ class Stage(ta.Module):
                 f"{self._name} is a function: its Variables cannot be copied with it. Make it a textgrad Module that "
                 "holds them as attributes."
             )
-        for engine in _held(self.program, shims.EngineLM):
+        for engine in _held(self.program, shims.ENGINES):
             memo[id(engine)] = engine
         for view in self.found.values():
             fresh_copy(view.variable, memo)
@@ -203,7 +203,7 @@ def _parts(value: Any, is_root: bool) -> list[Any]:
 
 
 def _is_ours_to_search(value: Any) -> bool:
-    return isinstance(value, shims.Variable | shims.Module | shims.Function | shims.EngineLM | TrainableFunction)
+    return isinstance(value, (shims.Variable, shims.Module, shims.Function, TrainableFunction))
 
 
 def _signature_of(program: Any) -> inspect.Signature | None:

@@ -61,6 +61,17 @@ def test_a_model_of_ours_is_an_engine():
     assert parts[1] == {"type": "text", "text": "What is it?"}
 
 
+def test_engines_of_the_second_kind_are_engines():
+    """TextGrad's experimental engines have a base of their own."""
+    experimental = tg.get_engine("experimental:openai/stub", cache=False)
+    assert tat.as_engine(experimental) is experimental
+    prompt = tg.Variable("Be brief.", role_description="system prompt")
+    assert tat.TGD([prompt], engine=experimental).engine is experimental
+    assert tat.as_lm(experimental).model == "openai/stub"
+    stage = tat.wrap(tg.BlackboxLLM(experimental, prompt))
+    assert stage.copy().program.engine is experimental
+
+
 def test_engines_and_names_stay_as_they_are(engine):
     """What TextGrad understands is left to it."""
     asked = engine()
