@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from trace_adapters.extend import Value, unwrap
 from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.naming import name_of_role, unique_names
 from trace_adapters_textgrad.variables import VIEW, Choice, CodeVariable, Number, Template, fresh_copy, stored
+
+_lock = threading.RLock()
 
 
 class VariableParameter(Parameter):
@@ -94,14 +97,15 @@ def parameter(variable: Any, name: str | None = None, constraint: str = "") -> V
         name: Its key; default the beginning of its role description.
         constraint: What new values must satisfy, in words.
     """
-    found = vars(variable).get(VIEW) if isinstance(variable, shims.Variable) else None
-    if found is None:
-        found = VariableParameter(variable, name or name_of_variable(variable), constraint)
-        found.named = name is not None
-        vars(variable)[VIEW] = found
-        _read_values_in_force()
-    elif name is not None and name != found.key:
-        found.rename(name)
+    with _lock:
+        found = vars(variable).get(VIEW) if isinstance(variable, shims.Variable) else None
+        if found is None:
+            found = VariableParameter(variable, name or name_of_variable(variable), constraint)
+            found.named = name is not None
+            vars(variable)[VIEW] = found
+            _read_values_in_force()
+        elif name is not None and name != found.key:
+            found.rename(name)
     view: VariableParameter = found
     return view
 

@@ -58,12 +58,29 @@ StringBasedFunction: Any = import_module("textgrad.autograd").StringBasedFunctio
 Module: Any = import_module("textgrad.autograd.function").Module
 Function: Any = import_module("textgrad.autograd.function").Function
 
+_CLIENTS = ("anthropic", "cohere", "groq", "httpx", "litellm", "openai", "together")
+_OF_THE_PROMPT = ("BadRequestError", "ContextWindowExceededError", "UnprocessableEntityError")  # it may be too long
+
 # As TextGrad has them, whoever replaces them later.
 Optimizer: Any = optimizers.Optimizer
 TextualGradientDescent: Any = optimizers.TextualGradientDescent
 TextualGradientDescentwithMomentum: Any = optimizers.TextualGradientDescentwithMomentum
 OPTIMIZER_SYSTEM_PROMPT: str = optimizers.OPTIMIZER_SYSTEM_PROMPT
 NEW_VARIABLE_TAGS = ("<IMPROVED_VARIABLE>", "</IMPROVED_VARIABLE>")
+
+
+def model_failure(error: BaseException) -> BaseException | None:
+    """The error of a model's server, key or address behind an exception; None if the program itself is at fault."""
+    current: BaseException | None = error
+    for _ in range(10):  # engines wrap what their client raised, and try again
+        if current is None:
+            return None
+        kinds = type(current).__mro__
+        if any(kind.__module__.partition(".")[0] in _CLIENTS for kind in kinds):
+            return None if any(kind.__name__ in _OF_THE_PROMPT for kind in kinds) else current
+        attempt = getattr(current, "last_attempt", None)
+        current = attempt.exception() if attempt is not None else current.__cause__
+    return None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from trace_adapters_textgrad.naming import name_of_function, name_of_role, uniqu
 from trace_adapters_textgrad.operations import ancestors_of, children_of
 from trace_adapters_textgrad.parameters import VariableParameter, parameter
 from trace_adapters_textgrad.variables import fresh_copy
+
+_lock = threading.Lock()
 
 
 def wrap(
@@ -78,6 +81,7 @@ class Stage(ta.Module):
 
         Raises:
             ExecutionError: If the program raises; `.node` is the failed call.
+            ModelError: If a model's server cannot be asked.
         """
         known = list(self._signature.parameters) if self._signature is not None else []
         names = [known[number] if number < len(known) else f"input_{number + 1}" for number in range(len(args))]
@@ -87,23 +91,30 @@ class Stage(ta.Module):
         try:
             output = self.program(*values, **keywords)
         except Exception as error:
+            failure = shims.model_failure(error)
+            if failure is not None:
+                raise ta.ModelError(
+                    f"The language model of {self._name} failed: {type(failure).__name__}: {failure}"
+                ) from error
             raise self._failed(error, given) from error
         return self._recorded(output, given)
 
     def _add(self, variable: Any, name: str | None = None) -> None:
         """Take a parameter in, under a key that is unique here."""
         view = parameter(variable, name)
-        if any(view is known for known in self.found.values()):  # `in` would compare values
-            return
-        key = unique_names([*self.found, view.key])[-1]
-        if key != view.key or not view.named:
-            view.rename(key)
-        self.found[key] = view
+        with _lock:
+            if any(view is known for known in self.found.values()):  # `in` would compare values
+                return
+            key = unique_names([*self.found, view.key])[-1]
+            if key != view.key or not view.named:
+                view.rename(key)
+            self.found = {**self.found, key: view}  # a new one: other threads may be reading
 
     def _take(self, name: str, value: Any, given: dict[Any, Node]) -> Any:
         """What the program gets for an argument; notes where Variables that are made here come from."""
         if isinstance(value, list | tuple):
-            return type(value)(self._take(f"{name}_{number}", item, given) for number, item in enumerate(value, 1))
+            items = [self._take(f"{name}_{number}", item, given) for number, item in enumerate(value, 1)]
+            return tuple(items) if isinstance(value, tuple) else items
         if isinstance(value, Mapping):
             return {key: self._take(str(key), item, given) for key, item in value.items()}
         plain = unwrap(value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import httpx
 import pytest
 import textgrad as tg
 
@@ -135,6 +137,43 @@ def test_a_failure_of_the_stage_is_a_failed_call(engine, prompt):
     with pytest.raises(ta.ExecutionError, match="too long") as caught:
         stage("2 + 2?")
     assert [p.key for p in ta.propagate(caught.value.node, "x").parameters] == ["system_prompt"]
+
+
+def test_a_server_that_fails_is_not_the_programs_fault(prompt, engine):
+    """Engines of TextGrad raise what their retry library makes of it; a prompt that is too long is the program's."""
+    import openai
+    import tenacity
+
+    request = httpx.Request("POST", "http://127.0.0.1:9")
+
+    @tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_none())
+    def failing(question, system):
+        raise openai.APIConnectionError(request=request)
+
+    stage = tat.wrap(tg.BlackboxLLM(engine(failing), prompt))
+    with pytest.raises(ta.ModelError, match="The language model of BlackboxLLM failed: APIConnectionError"):
+        stage("2 + 2?")
+
+    def too_long(question, system):
+        raise openai.BadRequestError("too long", response=httpx.Response(400, request=request), body=None)
+
+    with pytest.raises(ta.ExecutionError, match="too long"):
+        tat.wrap(tg.BlackboxLLM(engine(too_long), prompt))("2 + 2?")
+
+
+def test_parameters_are_found_by_many_threads_at_once(engine, prompt):
+    """Each once, the same for all."""
+    asked = engine(echo)
+    hidden = [tg.Variable(f"hint {number}", role_description="hint") for number in range(4)]
+    out_of_sight = SimpleNamespace(programs=[tg.BlackboxLLM(asked, variable) for variable in hidden])
+    stage = tat.wrap(lambda question: out_of_sight.programs[len(question.value) - 1](question))
+    assert stage.parameters() == []
+    with ThreadPoolExecutor(8) as pool:
+        outputs = list(pool.map(lambda number: stage("x" * (1 + number % 4)), range(64)))
+    assert [parameter.key for parameter in stage.parameters()] == sorted(
+        {p.key for output in outputs for p in ta.propagate(output, "x").parameters}, key=list(stage.found).index
+    )
+    assert len(stage.parameters()) == 4
 
 
 def test_a_stage_is_part_of_a_module(engine, prompt):
