@@ -65,7 +65,9 @@ class Lifting:
         if error is not None and not isinstance(node, FailedCall):
             names, sources = tuple(node.recorded_inputs), node.sources
             return FailedCall(error, None, "", node.operation or _UNKNOWN, names, sources)
-        if isinstance(node, FailedCall) or node._data is output:
+        if isinstance(node, FailedCall):
+            return node if error is not None else Node(output, None, "", INSIDE, (node.name,), (node,))
+        if node._data is output:
             return node
         return Node(output, node._name, node._description, node.operation, tuple(node.recorded_inputs), node.sources)
 
@@ -83,14 +85,15 @@ class Lifting:
             return self.run(runs[0], runnable, flow, extra)
         if not runs:
             inputs = flow.inputs()
-            return Whole(Node(None, name or None, "", _UNKNOWN, tuple(inputs), tuple(inputs.values())))
-        return self._group(runs, flow, type(runnable).__name__ if runnable is not None else name)
+            unseen = Node(None, name or None, "", _UNKNOWN, tuple(inputs), tuple(inputs.values()))
+            return _with_values(Whole(unseen), extra)
+        return _with_values(self._group(runs, flow, type(runnable).__name__ if runnable is not None else name), extra)
 
     def run(self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]] = ()) -> Flow:
         """What one run gave."""
         traced = self._chains.get(run.id)
         if traced is not None:  # a traced chain that was called by a function, with parameters of its own
-            parameters, sources, chain = traced.reads()
+            parameters, sources, chain = traced
             self._parameters.update(parameters)
             self._sources.update(sources)
             runnable, flow, extra = self._resolved(chain, flow)
@@ -117,7 +120,10 @@ class Lifting:
         }.get(kind or "")
         if lift is None:
             return self._call(run, runnable, flow, extra)
-        return _with_values(lift(run, parts, flow), extra)
+        found = lift(run, parts, flow)
+        if isinstance(found, Failure) and run.error is None:  # somebody's own code went on after it
+            return self._call(run, None, flow, extra)
+        return _with_values(found, extra)
 
     def _resolved(self, runnable: Any, flow: Flow) -> tuple[Any, Flow, list[tuple[str, Value]]]:
         """What really runs in the place of a runnable that has no run of its own, with what was bound to it."""

@@ -20,11 +20,15 @@ register_configure_hook(_here, inheritable=True)
 _DEPTH = 4  # of containers that are copied when a run begins or ends
 
 
+Reads = tuple[dict[int, Any], dict[int, Any], Any]
+"""`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
+
+
 class TracedChain:
     """What a recording must know of a traced chain whose run it meets; see `Traced`."""
 
-    def reads(self) -> tuple[dict[int, Any], dict[int, Any], Any]:
-        """`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
+    def reads(self) -> Reads:
+        """What its runnables read in force here."""
         raise NotImplementedError
 
 
@@ -78,7 +82,7 @@ class Recorder(BaseCallbackHandler):
     Attributes:
         runs: By id, in the order in which they began.
         places: Run id -> number, of runs whose place LangChain's events do not tell: an item of a list, an attempt.
-        chains: Run id -> the traced chain that it is a run of.
+        chains: Run id -> what the traced chain reads that it is a run of.
 
     Args:
         outer: The recorder of a block around this one, which hears the same.
@@ -93,10 +97,10 @@ class Recorder(BaseCallbackHandler):
         self.outer = outer
         self.runs: dict[UUID, RecordedRun] = {}
         self.places: dict[UUID, int] = {}
-        self.chains: dict[UUID, Any] = {}
+        self.chains: dict[UUID, Reads] = {}
         self._clock = itertools.count().__next__
 
-    def know(self, run_id: UUID, *, place: int | None = None, chain: Any = None) -> None:
+    def know(self, run_id: UUID, *, place: int | None = None, chain: Reads | None = None) -> None:
         """Note, before a run begins, what number it is of, or of which traced chain."""
         if place is not None:
             self.places[run_id] = place

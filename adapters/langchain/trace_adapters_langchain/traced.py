@@ -25,7 +25,7 @@ from trace_adapters_langchain.leaves import Source
 from trace_adapters_langchain.lifting import Lifting
 from trace_adapters_langchain.materialising import materialise
 from trace_adapters_langchain.parameters import Found
-from trace_adapters_langchain.recording import Recorder, TracedChain, active, recording, snapshot, with_recorder
+from trace_adapters_langchain.recording import Reads, Recorder, TracedChain, active, recording, snapshot, with_recorder
 from trace_adapters_langchain.repairs import repaired
 
 _KEPT_CHAINS = 32
@@ -168,45 +168,47 @@ class Traced(Delegate, TracedChain):
             SandboxUnavailable: If this machine does not have the sandbox that learned code asks for.
         """
         recorder, given, output, error = Recorder(active()), snapshot(input), None, None
+        reads = self.reads()
         config = self._known(config, recorder.outer)
         with recording(recorder):
             try:
                 output = self._recorded().invoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
-        return self._lift(recorder, given, output, error, config)
+        return self._lift(recorder, given, output, error, config, reads)
 
     async def anode(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Node:
         """`node`, awaited."""
         recorder, given, output, error = Recorder(active()), snapshot(input), None, None
+        reads = self.reads()
         config = self._known(config, recorder.outer)
         with recording(recorder):
             try:
                 output = await self._recorded().ainvoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
-        return self._lift(recorder, given, output, error, config)
+        return self._lift(recorder, given, output, error, config, reads)
 
     def node_batch(
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """Call the chain on many inputs in one real batch, and record it; an input that fails gives a failed call."""
         recorders, configs = self._recorders(inputs, config)
-        given = snapshot(list(inputs))
+        given, reads = snapshot(list(inputs)), self.reads()
         outputs = self._recorded().batch(list(inputs), configs, return_exceptions=True, **kwargs)
-        return self._lift_all(recorders, given, outputs, configs)
+        return self._lift_all(recorders, reads, given, outputs, configs)
 
     async def anode_batch(
         self, inputs: Sequence[Any], config: RunnableConfig | Sequence[RunnableConfig] | None = None, **kwargs: Any
     ) -> list[Node]:
         """`node_batch`, awaited."""
         recorders, configs = self._recorders(inputs, config)
-        given = snapshot(list(inputs))
+        given, reads = snapshot(list(inputs)), self.reads()
         outputs = await self._recorded().abatch(list(inputs), configs, return_exceptions=True, **kwargs)
-        return self._lift_all(recorders, given, outputs, configs)
+        return self._lift_all(recorders, reads, given, outputs, configs)
 
-    def reads(self) -> tuple[dict[int, Any], dict[int, Any], Any]:
-        """`id` of a runnable -> what it reads of the parameters, and its source in force; the chain itself."""
+    def reads(self) -> Reads:
+        """What its runnables read in force here."""
         read: dict[int, list[tuple[str, Value]]] = {}
         sources = dict(self._sources)
         for one in self._found:
@@ -216,10 +218,12 @@ class Traced(Delegate, TracedChain):
                 sources[id(one.owner)] = Source(value._data)
         return read, sources, self.chain
 
-    def _lift(self, recorder: Recorder, input: Any, output: Any, error: Any, config: Any) -> Node:
+    def _lift(
+        self, recorder: Recorder, input: Any, output: Any, error: Any, config: Any, reads: Reads | None = None
+    ) -> Node:
         if isinstance(error, SandboxUnavailable):
             raise error
-        read, sources, chain = self.reads()
+        read, sources, chain = reads or self.reads()
         node = Lifting(recorder, read, sources, config).node(chain, input, output, error)
         if error is not None:
             _forget_frames(error)
@@ -227,12 +231,17 @@ class Traced(Delegate, TracedChain):
         return node
 
     def _lift_all(
-        self, recorders: Sequence[Recorder], inputs: Sequence[Any], outputs: Sequence[Any], configs: Sequence[Any]
+        self,
+        recorders: Sequence[Recorder],
+        reads: Reads,
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        configs: Sequence[Any],
     ) -> list[Node]:
         found = []
         for recorder, given, output, config in zip(recorders, inputs, outputs, configs, strict=True):
             error = output if isinstance(output, BaseException) else None
-            found.append(self._lift(recorder, given, None if error is not None else output, error, config))
+            found.append(self._lift(recorder, given, None if error is not None else output, error, config, reads))
         return found
 
     def _recorders(self, inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
@@ -299,7 +308,7 @@ class Traced(Delegate, TracedChain):
         own = ensure_config(config)
         run_id = own.get("run_id") or uuid.uuid4()
         own["run_id"] = run_id
-        recorder.know(run_id, chain=self)
+        recorder.know(run_id, chain=self.reads())
         return own
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:

@@ -120,6 +120,14 @@ def test_values_of_using_and_of_the_parameters_are_in_force(qa: Any) -> None:
     assert traced.invoke(INPUT) == "the number four"
 
 
+def test_a_trace_keeps_the_values_that_were_used(qa: Any) -> None:
+    traced = tal.trace(qa)
+    with tal.record() as tape, ta.using({"prompt.system": "Explain {topic}."}):
+        traced.invoke(INPUT)
+    traced.parameters["prompt.system"].data = "Later {topic}."
+    assert ta.propagate(tape.node(), "x").candidate["prompt.system"] == "Explain {topic}."
+
+
 def test_plain_is_langchains_own(qa: Any) -> None:
     other = tal.trace(qa).with_values({"prompt.system": "Explain {topic}."}).plain()
     assert type(other) is type(qa)

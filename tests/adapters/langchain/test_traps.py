@@ -14,6 +14,7 @@ from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import (
+    Runnable,
     RunnableBranch,
     RunnableConfig,
     RunnableGenerator,
@@ -105,6 +106,29 @@ def test_a_retry_depends_on_the_attempt_that_went_well() -> None:
     assert node.data == "x"
     controls = {name: source for name, source in node.recorded_inputs.items() if tal.is_control(name)}
     assert [str(failed.data) for failed in controls.values()] == ["attempt 1", "attempt 2"]
+
+
+class TakesWhatWorks(Runnable[Any, Any]):
+    """Runs one thing, and if it fails takes its input; LangChain hears only of the thing."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        try:
+            return RunnableLambda(fail).invoke(input, config)
+        except ValueError:
+            return input
+
+
+def test_a_failure_that_somebody_handled_is_no_failure() -> None:
+    for chain in (
+        TakesWhatWorks(),
+        RunnableLambda(double) | TakesWhatWorks(),
+        TakesWhatWorks() | RunnableLambda(double),
+    ):
+        node = tal.Traced(chain, ()).node(1)
+        assert node.data in (1, 2)
+        assert not node.failed
+        assert "fail" in edges(node, control=False)
+        assert ("double" in edges(node, control=False)) == (node.data == 2)
 
 
 def test_equal_texts_are_no_provenance() -> None:
