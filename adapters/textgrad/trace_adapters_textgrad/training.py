@@ -185,7 +185,8 @@ class Trainer:
 
         Raises:
             SettingError: If no loss was captured since the last step.
-            ModelError: If no reply could be used and `on_error` is "raise".
+            ModelError: If the model cannot be asked: the losses are kept. If no reply could be used and `on_error` is
+                "raise".
         """
         with self._lock:
             return self._step(self._captured)
@@ -201,8 +202,15 @@ class Trainer:
         self._tell_of_revert(base)
         self._optimizer.observe(captured.traces)
         records: list[CallRecord] = []
-        with record_calls(records.append):
-            proposal, rejected = self._ask(captured.traces, base)
+        try:
+            with record_calls(records.append):
+                proposal, rejected = self._ask(captured.traces, base)
+        except Exception as error:
+            failure = shims.model_failure(error)
+            if failure is None or isinstance(error, ta.ModelError):
+                raise
+            said = f"{type(failure).__name__}: {failure}"
+            raise ta.ModelError(f"The optimizer's model failed, step() may be repeated: {said}") from error
         candidate = proposal.candidate or {}
         changed = {key: value for key, value in candidate.items() if key in base and value != base[key]}
         judged = f"Evaluations: {' | '.join(captured.judgements)}"

@@ -288,6 +288,22 @@ def test_an_error_of_the_engine_keeps_the_losses(engine, prompt, proposing, is_u
     assert prompt.value == "Think first."
 
 
+def test_a_server_that_fails_is_told_in_clear_words(engine, prompt):
+    """TextGrad's engines hide it in an error of their retry library."""
+    import httpx
+    import openai
+    import tenacity
+
+    @tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_none())
+    def failing(question, system):
+        raise openai.APIConnectionError(request=httpx.Request("POST", "http://127.0.0.1:9"))
+
+    optimizer = tat.TGD([prompt], engine=engine(failing))
+    loss_of(engine(), prompt).backward()
+    with pytest.raises(ta.ModelError, match=r"step\(\) may be repeated: APIConnectionError: Connection error"):
+        optimizer.step()
+
+
 def test_textgrads_optimizer_on_the_same_loss_is_an_error(engine, prompt, proposing):
     """It would get no gradients; once it is gone, all is well."""
     asked = engine(proposing(system_prompt="Think first."))
