@@ -146,7 +146,7 @@ def _asked(variable: Any, owner: Any, known: Any, sources: list[Any]) -> Made:
         shown = _shown(variable)
         name = f"llm_{shown}" if shown and shown != "response" else "llm_formatted"
         description = f"A language model answers this text, filled with the arguments: {template}"
-        arguments = _fields(template, prompt, others or sources)
+        arguments = _fields(template, prompt, others, [] if system is None else [system])
     elif others or system is not None:
         inputs = others or [system]
         used = prompt if len(inputs) == 1 and isinstance(prompt, str) else None
@@ -158,13 +158,15 @@ def _asked(variable: Any, owner: Any, known: Any, sources: list[Any]) -> Made:
     return Made(name, description, tuple(arguments), _shown(variable) or "response", True)
 
 
-def _fields(template: str, prompt: str, sources: Sequence[Any]) -> list[Argument]:
+def _fields(template: str, prompt: str, others: Sequence[Any], system: Sequence[Any]) -> list[Argument]:
+    """The fields of a template; the system prompt may have filled one, too."""
+    sources = [*others, *system]
     values = [source.value for source in sources]
     texts = [value if isinstance(value, str) else "" for value in values]
     found = fields_in_format(template, prompt, texts)
     arguments = [Argument(_argument_name(name), sources[number], text) for name, (number, text) in found.items()]
     given = {argument.variable for argument in arguments}
-    return [*arguments, *_numbered([source for source in sources if source not in given], len(arguments))]
+    return [*arguments, *_numbered([source for source in others if source not in given], len(arguments))]
 
 
 def _system_prompt(owner: Any, said: Any, sources: Sequence[Any], prompt: Any) -> Any:
