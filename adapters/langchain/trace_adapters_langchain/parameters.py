@@ -10,7 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,7 +19,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_core.runnables.base import RunnableBindingBase
 
-from trace_adapters import AdapterError, CodeError, Parameter, SettingError
+from trace_adapters import AdapterError, CodeError, Parameter, SettingError, UntrustedCode
 from trace_adapters.extend import LearnedFunction
 from trace_adapters_langchain import functions
 from trace_adapters_langchain.chains import Slot, children, lambda_copy, model_copy
@@ -56,6 +56,25 @@ class Found:
         part = self.part
         kind = _CORE_KINDS.get(part.kind, "text")
         return Parameter(value, self.key, part.about, part.constraint, kind, check=part.check)
+
+    @property
+    def argument(self) -> str:
+        """The name under which the runnable reads it."""
+        role = self.part.role.replace(".", "_")
+        if self.source is None:
+            return role or "template"
+        return f"{role}_code" if role else "code"
+
+    def refusing(self, reason: str) -> Found:
+        """The same, but whatever code is written there raises `UntrustedCode` when it is called."""
+        put = self.part.put
+        if put is None:
+            return self
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise UntrustedCode(reason)
+
+        return replace(self, part=replace(self.part, write=lambda runnable, _, __: put(runnable, refuse)))
 
 
 @dataclass(frozen=True)

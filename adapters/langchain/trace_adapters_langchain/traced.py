@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -213,7 +212,7 @@ class Traced(Delegate, TracedChain):
         sources = dict(self._sources)
         for one in self._found:
             value = self._parameters[one.key].read()
-            read.setdefault(id(one.owner), []).append((_argument(one), value))  # type: ignore[arg-type]
+            read.setdefault(id(one.owner), []).append((one.argument, value))  # type: ignore[arg-type]
             if one.source is not None and value._data != one.part.value:
                 sources[id(one.owner)] = Source(value._data)
         return read, sources, self.chain
@@ -263,7 +262,10 @@ class Traced(Delegate, TracedChain):
 
     def _make(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
         """The chain that runs under these values, and the one that runs when it is recorded."""
-        found = [_refusing(one) if self._is_untrusted(one.key, values[one.key]) else one for one in self._found]
+        found = [
+            one.refusing(_UNTRUSTED.format(one.key)) if self._is_untrusted(one.key, values[one.key]) else one
+            for one in self._found
+        ]
         running = materialise(self.chain, found, values, plain=False)
         return running, repaired(running)
 
@@ -364,18 +366,6 @@ def _restore(
     return Traced(chain, found, values, inventory, untrusted)
 
 
-def _refusing(one: Found) -> Found:
-    """Code that must not run: whoever calls it is told so."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise UntrustedCode(_UNTRUSTED.format(one.key))
-
-    put = one.part.put
-    if put is None:
-        return one
-    return replace(one, part=replace(one.part, write=lambda runnable, _, __: put(runnable, refuse)))
-
-
 def _forget_frames(error: BaseException) -> None:
     """Let go of what an exception holds of the run: frames keep whole streams and batches alive."""
     current: BaseException | None = error
@@ -393,9 +383,3 @@ def _own_sources(inventory: finding.Inventory) -> dict[int, Source]:
             code = None if getattr(function, "__name__", "") == "<lambda>" else one.source.source
             sources.setdefault(id(one.owner), Source(one.part.value, code, function))
     return sources
-
-
-def _argument(one: Found) -> str:
-    """The name under which a runnable reads a parameter."""
-    role = one.part.role.replace(".", "_")
-    return {"": "template"}.get(role, role) if one.source is None else f"{role}_code" if role else "code"
