@@ -18,11 +18,12 @@ from trace_adapters_langchain.chains import is_plain, shape_of
 from trace_adapters_langchain.flows import Fields, Flow, Items
 from trace_adapters_langchain.functions import source_text
 from trace_adapters_langchain.parts import read_variables
-from trace_adapters_langchain.reads import items_read
+from trace_adapters_langchain.reads import items_read, runs_nothing
 from trace_adapters_langchain.recording import RecordedRun, TracedChain
 
 _REPORTING = ("langchain", "langgraph", "trace_adapters_langchain")
 _cached_items = lru_cache(maxsize=1024)(items_read)
+_cached_calls = lru_cache(maxsize=1024)(runs_nothing)
 _texts: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 
@@ -101,12 +102,21 @@ def keys_read(runnable: Any, sources: Mapping[int, Source]) -> list[str] | None:
     return None
 
 
-def _read_by_functions(runnable: Any, sources: Mapping[int, Source]) -> list[str] | None:
+def only_chooses(runnable: Any, sources: Mapping[int, Source]) -> bool:
+    """Whether what ran inside a function is a chain that it returned, and not one that it called."""
+    texts = _texts_of(runnable, sources) if isinstance(runnable, RunnableLambda) else []
+    return bool(texts) and all(text is not None and _cached_calls(text) for text in texts)
+
+
+def _texts_of(runnable: Any, sources: Mapping[int, Source]) -> list[str | None]:
     functions = [getattr(runnable, name) for name in ("func", "afunc") if getattr(runnable, name, None) is not None]
     known = sources.get(id(runnable))
-    texts = [known.text] if known is not None and len(functions) == 1 else [_text(one) for one in functions]
+    return [known.text] if known is not None and len(functions) == 1 else [_text(one) for one in functions]
+
+
+def _read_by_functions(runnable: Any, sources: Mapping[int, Source]) -> list[str] | None:
     found: set[str] = set()
-    for text in texts:
+    for text in _texts_of(runnable, sources):
         keys = None if text is None else _cached_items(text)
         if keys is None:
             return None

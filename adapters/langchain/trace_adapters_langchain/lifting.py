@@ -270,6 +270,8 @@ class Lifting:
             return through
         keys = leaves.keys_read(runnable, self._sources)
         inputs = dict(flow.inputs(keys))
+        if keys is not None and len(self.tree.inside(run)) == 1 and leaves.only_chooses(runnable, self._sources):
+            return self._route(run, runnable, flow, {**inputs, **dict(self._parameters.get(id(runnable), ()))})
         self._add_inside(run, flow, inputs)
         for name, value in [*self._parameters.get(id(runnable), ()), *extra]:
             inputs[free_name(name, inputs)] = value
@@ -277,6 +279,13 @@ class Lifting:
             return self._failure(run, inputs, runnable)
         operation = leaves.operation(run, runnable, self._sources)
         return Whole(Node(leaves.shown(run.output), None, "", operation, tuple(inputs), tuple(inputs.values())))
+
+    def _route(self, run: RecordedRun, runnable: Any, flow: Flow, inputs: Mapping[str, Node]) -> Flow:
+        """What a chain gave that a function returned: the function only decided."""
+        (child,) = self.tree.inside(run)
+        operation = leaves.operation(run, runnable, self._sources)
+        choice = Node(child.name, None, "", operation, tuple(inputs), tuple(inputs.values()))
+        return chosen(self.run(child, None, flow), {operation.name: choice})
 
     def _add_inside(self, run: RecordedRun, flow: Flow, inputs: dict[str, Node]) -> None:
         """Add what ran inside a function to its inputs; each may have gone into those that began after it ended.

@@ -5,6 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+_METHODS_OF_VALUES = frozenset(name for kind in (str, tuple, int, float) for name in dir(kind)) | {
+    "get",
+    "keys",
+    "items",
+}
+_BUILTINS = frozenset(
+    {"abs", "all", "any", "bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min", "repr", "round"}
+    | {"set", "sorted", "str", "sum", "tuple", "type", "zip", "enumerate", "range"}
+)
 _SEES_ALL = frozenset({"locals", "vars", "eval", "exec", "globals", "dir"})
 
 
@@ -31,6 +40,30 @@ def items_read(source: str) -> frozenset[str] | None:
     if not arguments:
         return None
     return _keys_of(functions[0], arguments[0].arg)
+
+
+def runs_nothing(source: str) -> bool:
+    """Whether a function certainly runs no chain itself, so that what ran inside is a chain that it returned.
+
+    It may call methods that change nothing, by names that no runnable has, and functions that are built in.
+
+    Args:
+        source: One `def`.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    if any(isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom, ast.With, ast.AsyncWith)) for node in ast.walk(tree)):
+        return False
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return all(
+        call.attr in _METHODS_OF_VALUES if isinstance(call, ast.Attribute) else _is_builtin(call) for call in calls
+    )
+
+
+def _is_builtin(call: ast.expr) -> bool:
+    return isinstance(call, ast.Name) and call.id in _BUILTINS
 
 
 def _keys_of(function: ast.AST, argument: str) -> frozenset[str] | None:

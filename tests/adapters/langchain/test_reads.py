@@ -9,7 +9,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, Prom
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 
 import trace_adapters_langchain as tal
-from trace_adapters_langchain.reads import items_read
+from trace_adapters_langchain.reads import items_read, runs_nothing
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,42 @@ def test_a_returned_chain_gets_the_whole_input() -> None:
     def choose(x: Any) -> Any:
         return inner if x["a"] else None
 
-    inner = RunnableLambda(lambda x: x["b"])
+    inner = RunnablePassthrough() | RunnableLambda(lambda x: x["b"])
     assert "second" in made_by(tal.trace(BOTH | RunnableLambda(choose)).node("q"))
+
+
+def test_a_function_that_only_chooses_a_chain_is_a_control_edge() -> None:
+    def choose(x: Any) -> Any:
+        return inner if x["a"].strip() else None
+
+    def call(x: Any) -> Any:
+        return inner.invoke(x)
+
+    inner = RunnablePassthrough() | RunnableLambda(str)
+    chosen = tal.trace(BOTH | RunnableLambda(choose)).node("q")
+    assert [name for name in chosen.recorded_inputs if tal.is_control(name)] == ["control_choose"]
+    assert {"first", "second", "choose"} <= made_by(chosen)
+    called = tal.trace(BOTH | RunnableLambda(call)).node("q")
+    assert called.data == chosen.data
+    assert called.name == "call"
+    assert not any(map(tal.is_control, called.recorded_inputs))
+
+
+@pytest.mark.parametrize(
+    ("body", "certain"),
+    [
+        ('return inner if "x" in x["a"].lower() else other', True),
+        ("return inner if len(x['a']) > 3 else other", True),
+        ("return inner.invoke(x)", False),
+        ("return helper(x)", False),
+        ("x['list'].append(1)\n    return inner", False),
+        ("with something:\n        return inner", False),
+        ("return [inner][0]", True),
+        ("return (yield inner)", False),
+    ],
+)
+def test_what_certainly_runs_nothing(body: str, certain: bool) -> None:
+    assert runs_nothing(f"def f(x):\n    {body}\n") is certain
 
 
 def test_items_and_passing_through_are_exact() -> None:
