@@ -9,9 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 PROGRAM = "python -m trace_adapters_textgrad"
+_OPTIONAL = ("feedback", "max_prompt_tokens", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,14 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if not options.module and not os.path.isfile(options.script):
         _parser().error(f"there is no file {options.script!r}")
+    if find_spec("textgrad") is None:
+        _parser().error("TextGrad is not installed here; pip install 'trace-adapters[textgrad]'")
     report = None if options.report is None else os.path.abspath(options.report)  # the script may go elsewhere
     process = os.getpid()
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import_module("textgrad")  # before our modules, which would leave out the logs that a script may count on
     patching = import_module("trace_adapters_textgrad.patching")
-    terms = {"optimizer": options.optimizer, "on_error": options.on_error, "memory": options.memory}
-    if options.feedback is not None:
-        terms["feedback"] = options.feedback
+    terms: dict[str, Any] = {"optimizer": options.optimizer, "on_error": options.on_error}
+    terms |= {name: getattr(options, name) for name in _OPTIONAL if getattr(options, name) is not None}
     start = run_module if options.module else run
     session = None
     try:
@@ -78,11 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report", metavar="FILE", help="write what every step did to this file, as JSON")
     parser.add_argument("--feedback", metavar="TEXT", help="what is said of every evaluation")
+    parser.add_argument("--max-prompt-tokens", type=int, metavar="N", help="limit of a prompt's estimated length")
     parser.add_argument("--memory", type=int, metavar="N", help="past attempts that a prompt shows")
     parser.add_argument(
         "--on-error", choices=("skip", "raise"), default="skip", help="when two replies in a row cannot be used"
     )
-    parser.add_argument("-m", dest="module", action="store_true", help="SCRIPT is the name of a module")
+    parser.add_argument("-m", dest="module", action="store_true", help="run the module of that name instead of a file")
     parser.add_argument("script", metavar="SCRIPT")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS")
     return parser
