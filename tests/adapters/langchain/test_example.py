@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ pytest.importorskip("langchain_openai")
 import trace_adapters as ta
 from examples.langchain_qa import data, shop, short
 from trace_adapters.cli import main
-from trace_adapters.testing.openai_server import Answer, ChatRequest, Garbage, OpenAIServer
+from trace_adapters.testing.openai_server import Answer, ChatRequest, OpenAIServer
 
 PARSER = "def extract_answer(response):\n    return response.split()[-1].rstrip('.')\n"
-TOTAL = "def read_total(text):\n    import re\n    return re.findall(r'\\d+', text)[-1]\n"
+NUMBER = "def read_number(text):\n    import re\n    return re.findall(r'\\d+', text)[-1]\n"
 TASK = data.load("object_counting")
 ANSWERS = {row["question"]: row["answer"] for row in [*TASK.train, *TASK.val, *TASK.test]}
 
@@ -48,32 +47,20 @@ def test_the_chain_learns_from_the_command_line(tmp_path: Path, capsys: pytest.C
 
 
 def clerk(request: ChatRequest) -> Answer:
-    """Looks the prices up, computes, answers in a sentence; proposes a better reader."""
+    """Takes the list whose description fits, the first one else; writes the call as JSON into its text."""
     messages = request.messages
     if "# Variables" in str(messages[-1]["content"]):
-        return propose(read_total=TOTAL, clerk_system="Use the tools.", price_description="The price of one item.")
-    question = next(message["content"] for message in messages if message["role"] == "user")
-    (one, item), (more, other) = re.findall(r"(\d+) (\w+?)s\b", question)
-    results = [message["content"] for message in messages if message["role"] == "tool"]
-    if not results:
-        return call_tools(("price", {"item": item}), ("price", {"item": other}))
-    if len(results) == 2:
-        return call_tools(("calculate", {"expression": f"{one} * {results[0]} + {more} * {results[1]}"}))
-    return f"That is {results[-1]} dollars."
-
-
-def call_tools(*calls: tuple[str, dict[str, str]]) -> Garbage:
-    described = [
-        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-        for n, (name, arguments) in enumerate(calls)
-    ]
-    message = {"role": "assistant", "content": None, "tool_calls": described}
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-    return Garbage(json.dumps({"id": "x", "object": "chat.completion", "model": "stub", "choices": [choice]}))
+        return propose(read_number=NUMBER, list_a_description="Prices of items.", list_b_description="Stock of items.")
+    question = str(messages[-1]["content"])
+    item = next(name for name in shop.PRICES if name in question)
+    wanted = "Stock" if "How many" in question else "Prices"
+    tools = {tool["function"]["description"]: tool["function"]["name"] for tool in request.body["tools"]}
+    fitting = next((name for about, name in tools.items() if wanted in about), "list_a")
+    return f'{{{{"name": "{fitting}", "arguments": {{"item": "{item}"}}}}}}'
 
 
 def test_the_agent_learns_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both tools are used, prompt, descriptions and reader are trained together."""
+    """Descriptions and reader are trained together: the right list is taken, and its number read."""
     pytest.importorskip("langchain.agents")
     result = tmp_path / "result.json"
     with OpenAIServer(clerk) as server:
@@ -83,12 +70,10 @@ def test_the_agent_learns_from_the_command_line(tmp_path: Path, capsys: pytest.C
     found = json.loads(result.read_text(encoding="utf-8"))
     assert (found["before"], found["after"], found["n_test"]) == (0.0, 1.0, 4)
     assert set(found["parameters"]) == {
-        "read_total", "clerk.system", "price.description", "calculate.description",
+        "read_number", "clerk.system", "list_a.description", "list_b.description",
     }  # fmt: skip
-    bodies = [request.body for request in server.requests if "tools" in request.body]
-    told = {tool["function"]["name"]: tool["function"]["description"] for tool in bodies[-1]["tools"]}
-    assert told == {"price": "The price of one item.", "calculate": "Compute."}
-    assert bodies[-1]["messages"][0] == {"role": "system", "content": "Use the tools."}
+    told = {tool["function"]["name"]: tool["function"]["description"] for tool in server.requests[-1].body["tools"]}
+    assert told == {"list_a": "Prices of items.", "list_b": "Stock of items."}
 
 
 def test_the_short_script_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,18 +110,38 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
 
 
 def test_the_shops_answers_are_right() -> None:
-    for row in shop.generate(30):
-        parts = re.findall(r"(\d+) (\w+?)s\b", row["question"])
-        assert sum(int(number) * shop.PRICES[item] for number, item in parts) == int(row["answer"])
-    assert shop.generate(5) == shop.generate(30)[:5]
+    rows = shop.generate(64)
+    assert len({row["question"] for row in rows}) == 64
+    for row in rows:
+        item = next(name for name in shop.PRICES if name in row["question"])
+        known = shop.STOCK if "How many" in row["question"] else shop.PRICES
+        assert row["answer"] == str(known[item])
+    assert shop.generate(5) == rows[:5]
+    assert shop.generate(5, seed=1) != rows[:5]
 
 
 def test_the_tools_answer_in_words_when_they_cannot() -> None:
     pytest.importorskip("langchain.agents")
-    from examples.langchain_qa.agent import calculate, price
+    from examples.langchain_qa.agent import list_a, list_b
 
-    assert [price.invoke(item) for item in ("kite", " Kites ")] == ["18", "18"]
-    assert "no 'moon'" in price.invoke("moon")
-    assert calculate.invoke("2 * (18 + 4)") == "44"
-    for bad in ("2 *", "1 / 0", "price('kite')", "2 ** 9"):
-        assert "cannot be computed" in calculate.invoke(bad)
+    assert [list_a.invoke(item) for item in ("kite", " Kites ")] == ["18 dollars apiece"] * 2
+    assert list_b.invoke("kite") == "40 pieces"
+    assert "no 'moon'" in list_a.invoke("moon")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"name": "list_a", "arguments": {"item": "kite"}}', "list_a"),
+        ('{{"name": "list_b", "arguments": {"item": "kite"}}}\n```', "list_b"),
+        ('```json\n{\n  "name": "list_a", "arguments": {"item": "kite"}}\n```', "list_a"),
+        ('{"name": "other", "arguments": {}}', None),
+        ('{"name": "list_a", "arguments": ', None),
+        ("18", None),
+    ],
+)
+def test_tool_calls_in_a_text_are_read(text: str, name: str | None) -> None:
+    pytest.importorskip("langchain.agents")
+    from examples.langchain_qa.agent import read_calls
+
+    assert [call["name"] for call in read_calls(text, {"list_a", "list_b"})] == ([name] if name else [])
