@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trace_adapters import Node
-from trace_adapters.extend import Operation
+from trace_adapters.extend import FailedCall, Operation
 
 CONTROL = "control_"
 """Begins the names of inputs that a call did not read: what decided that it ran, or that its result was used."""
@@ -165,9 +165,16 @@ class Chosen(Flow):
 class Failure(Flow):
     """What a part that failed gave: the failed call."""
 
-    def __init__(self, node: Node, error: BaseException) -> None:
+    def __init__(self, node: FailedCall, error: BaseException) -> None:
         self._node = node
         self.error = error
+
+    def because(self, because: Mapping[str, Node]) -> Failure:
+        """The same call with control edges from what decided that it was made."""
+        node = self._node
+        names = (*node.recorded_inputs, *(f"{CONTROL}{name}" for name in because))
+        common = (node._name, node._description, node.operation, names, (*node.sources, *because.values()))
+        return Failure(FailedCall(node._data, *common, place=node.place, source_text=node.source_text), self.error)
 
     def node(self) -> Node:
         return self._node
@@ -187,6 +194,16 @@ def merged(first: Flow, second: Flow, data: Any = None) -> Flow:
 def chosen(flow: Flow, because: Mapping[str, Node]) -> Flow:
     """A flow with what decided for it; the flow itself if nothing did."""
     return Chosen(flow, because) if because and not isinstance(flow, Failure) else flow
+
+
+def all_inputs(*parts: Mapping[str, Node]) -> dict[str, Node]:
+    """The inputs of several sources under names of their own; the same node once."""
+    found: dict[str, Node] = {}
+    for part in parts:
+        for name, node in part.items():
+            if found.get(name) is not node:
+                found[free_name(name, found)] = node
+    return found
 
 
 def free_name(name: str, taken: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from trace_adapters_langchain.flows import (
     Flow,
     Items,
     Whole,
+    all_inputs,
     chosen,
     free_name,
     merged,
@@ -29,6 +30,7 @@ from trace_adapters_langchain.slots import Tree, Where, place_of
 Parameters = Mapping[int, Sequence[tuple[str, Value]]]
 """`id` of a runnable -> what it reads of the parameters, by argument name."""
 
+_COMPOSITES = frozenset({"sequence", "parallel", "assign", "branch", "fallbacks", "retry", "each"})
 _BOUND = Operation("bound", "The steps inside were called with the other inputs bound to them.")
 _UNKNOWN = Operation("unrecorded", "A step that LangChain did not report made this from the inputs shown.")
 
@@ -109,18 +111,9 @@ class Lifting:
         if shape is None and is_graph(self.tree, run):
             return lift_graph(self, run, runnable, flow) or self._failure(run, flow.inputs(), runnable)
         parts = shape.read(runnable) if shape is not None else {}
-        lift = {
-            "sequence": self._sequence,
-            "parallel": self._parallel,
-            "assign": self._assign,
-            "branch": self._branch,
-            "fallbacks": self._fallbacks,
-            "retry": self._retry,
-            "each": self._each,
-        }.get(kind or "")
-        if lift is None:
+        if kind not in _COMPOSITES:
             return self._call(run, runnable, flow, extra)
-        found = lift(run, parts, flow)
+        found: Flow = getattr(self, f"_{kind}")(run, parts, flow)
         if isinstance(found, Failure) and run.error is None:  # somebody's own code went on after it
             return self._call(run, None, flow, extra)
         return _with_values(found, extra)
@@ -186,14 +179,14 @@ class Lifting:
         for where in sorted(by_place, key=lambda where: by_place[where][0].started):
             found = self.place(by_place[where], parts.get(where), flow, str(where[0]))
             if isinstance(found, Failure):
-                return found
+                return self._because(found, because)
             if where[0] == "condition":
                 because[f"condition_{where[1]}"] = found.node()
             else:
                 taken = found
         if taken is None:
             return self._call(run, None, flow, ())
-        return self._first_failure(run, [taken], flow) or chosen(taken, because)
+        return self._because(self._first_failure(run, [taken], flow) or taken, because)
 
     def _fallbacks(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         attempts = self.tree.inside(run)
@@ -261,20 +254,18 @@ class Lifting:
         found = self.flows[run.id] = self._call(run, runnable, flow, ())
         return found
 
-    def _call(
-        self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]], label: str = ""
-    ) -> Flow:
+    def _call(self, run: RecordedRun, runnable: Any, flow: Flow, extra: Sequence[tuple[str, Value]]) -> Flow:
         """What a leaf gave, or a function that may have run others inside."""
         through = leaves.passed_through(runnable, flow)
         if through is not None and run.error is None:
             return through
         keys = leaves.keys_read(runnable, self._sources)
         inputs = dict(flow.inputs(keys))
+        own = dict(self._parameters.get(id(runnable), ()))
         if keys is not None and len(self.tree.inside(run)) == 1 and leaves.only_chooses(runnable, self._sources):
-            return self._route(run, runnable, flow, {**inputs, **dict(self._parameters.get(id(runnable), ()))})
-        self._add_inside(run, flow, inputs)
-        for name, value in [*self._parameters.get(id(runnable), ()), *extra]:
-            inputs[free_name(name, inputs)] = value
+            return self._route(run, runnable, flow, all_inputs(inputs, own))
+        self._add_inside(run, flow, inputs, own)
+        inputs = all_inputs(inputs, own, dict(extra))
         if run.error is not None:
             return self._failure(run, inputs, runnable)
         operation = leaves.operation(run, runnable, self._sources)
@@ -285,12 +276,21 @@ class Lifting:
         (child,) = self.tree.inside(run)
         operation = leaves.operation(run, runnable, self._sources)
         choice = Node(child.name, None, "", operation, tuple(inputs), tuple(inputs.values()))
-        return chosen(self.run(child, None, flow), {operation.name: choice})
+        return self._because(self.run(child, None, flow), {operation.name: choice})
 
-    def _add_inside(self, run: RecordedRun, flow: Flow, inputs: dict[str, Node]) -> None:
+    def _because(self, flow: Flow, because: Mapping[str, Node]) -> Flow:
+        """A flow with control edges from what decided that it came about, also if it is a failure."""
+        if not isinstance(flow, Failure):
+            return chosen(flow, because)
+        found = flow.because(because)
+        self._ended[found.node()] = self._ended.get(flow.node(), 0)
+        return found
+
+    def _add_inside(self, run: RecordedRun, flow: Flow, inputs: dict[str, Node], own: Mapping[str, Node]) -> None:
         """Add what ran inside a function to its inputs; each may have gone into those that began after it ended.
 
         A runnable that the function returned gets the function's whole input, whatever the function itself read.
+        The function's own code made what it called them with.
         """
         read = dict(inputs)
         ended: list[tuple[int, str, Node]] = []
@@ -299,7 +299,7 @@ class Lifting:
                 continue
             before = {name: node for end, name, node in ended if end < child.started}
             seen = read if leaves.differs(child.inputs, run.inputs) else flow.inputs()
-            found = self.run(child, None, self._inside_input(child, {**seen, **before}))
+            found = self.run(child, None, self._inside_input(child, all_inputs(own, seen, before)))
             name = free_name(child.name, inputs)
             inputs[name] = found.node()
             if child.ended is not None:
@@ -319,7 +319,7 @@ class Lifting:
         ended: list[tuple[int, str, Node]] = []
         for child in sorted(runs, key=lambda one: one.started):
             before = {name: node for end, name, node in ended if end < child.started}
-            found = self.run(child, None, self._inside_input(child, {**given_names, **before}))
+            found = self.run(child, None, self._inside_input(child, all_inputs(given_names, before)))
             key = free_name(child.name, inputs)
             inputs[key] = found.node()
             failure = found if isinstance(found, Failure) else None
@@ -358,9 +358,7 @@ def _with_values(flow: Flow, extra: Sequence[tuple[str, Value]]) -> Flow:
     """A flow to which parameters went that were bound to a whole composite."""
     if not extra or isinstance(flow, Failure):
         return flow
-    inputs: dict[str, Node] = {"value": flow.node()}
-    for name, value in extra:
-        inputs[free_name(name, inputs)] = value
+    inputs = all_inputs({"value": flow.node()}, dict(extra))
     return Whole(Node(inputs["value"]._data, None, "", _BOUND, tuple(inputs), tuple(inputs.values())))
 
 

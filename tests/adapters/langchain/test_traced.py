@@ -85,6 +85,19 @@ def test_a_failure_of_the_users_own_function_is_told_by_its_line(answering: Any)
     assert "split" in failed.place[1]
 
 
+def test_a_model_that_always_fails_loses_nothing(answering: Any) -> None:
+    def refuse(text: str) -> str:
+        raise ConnectionError("no server")
+
+    model = answering(refuse)
+    traced = tal.trace(ChatPromptTemplate([("human", "{q}")]) | model | RunnableLambda(extract_answer))
+    nodes = [traced.node({"q": "0"}), *traced.node_batch([{"q": "1"}, {"q": "2"}])]
+    assert [type(node.data) for node in nodes] == [ConnectionError] * 3
+    assert [node.operation.language_model for node in nodes if node.operation is not None] == [True] * 3
+    assert [[p.key for p in ta.propagate(node, "x").parameters] for node in nodes] == [["prompt.human"]] * 3
+    assert model.asked == ["human: 0", "human: 1", "human: 2"]
+
+
 def test_node_batch_is_one_batch_with_a_node_each(qa: Any) -> None:
     traced = tal.trace(qa)
     nodes = traced.node_batch([INPUT, {"topic": "math"}, INPUT])

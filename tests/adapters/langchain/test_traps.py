@@ -93,6 +93,23 @@ def test_bound_steps_in_branches_and_maps_stay_where_they_are(bind: Any) -> None
     assert traced.node(1).data == 204
 
 
+def test_who_chose_a_branch_that_fails_is_told() -> None:
+    """A wrong condition often shows as a crash in the branch that should not have been taken."""
+    branch = RunnableLambda(add_one) | RunnableBranch((is_big, RunnableLambda(fail)), RunnableLambda(double))
+    node = tal.trace(branch).node(10)
+    assert node.failed
+    assert [p.key for p in ta.propagate(node, "x").parameters if p.key == "is_big"] == ["is_big"]
+    assert "is_big" not in edges(node, control=False)
+
+    def choose(x: Any) -> Any:
+        return failing if len(x) > 1 else None
+
+    failing = RunnableLambda(fail)
+    routed = tal.trace(RunnableLambda(double) | RunnableLambda(choose)).node("a")
+    assert isinstance(routed.data, ValueError)
+    assert {p.key for p in ta.propagate(routed, "x").parameters} == {"double", "choose"}
+
+
 def test_a_retry_depends_on_the_attempt_that_went_well() -> None:
     calls = []
 
@@ -129,6 +146,21 @@ def test_a_failure_that_somebody_handled_is_no_failure() -> None:
         assert not node.failed
         assert "fail" in edges(node, control=False)
         assert ("double" in edges(node, control=False)) == (node.data == 2)
+
+
+def test_no_input_hides_another_of_its_name() -> None:
+    """A field called like what a function reads of us, or like a step that it calls."""
+
+    def ask(x: dict[str, Any]) -> Any:
+        return later.invoke([inner.invoke(x), str(x)])
+
+    inner, later = RunnableLambda(str, name="code"), RunnableLambda(len, name="later")
+    chain = (
+        RunnablePassthrough() | {"code": RunnableLambda(double), "later": RunnableLambda(add_one)} | RunnableLambda(ask)
+    )
+    node = tal.trace(chain).node(3)
+    assert {p.key for p in ta.propagate(node, "x").parameters} == {"double", "add_one", "ask"}
+    assert {"code", "code_2", "code_3"} <= set(node.recorded_inputs)
 
 
 def test_equal_texts_are_no_provenance() -> None:
