@@ -40,5 +40,6 @@ def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", see
         "testset": split.test,
         "metric": exact_match,
         "objective": OBJECTIVE,
+        "save": lambda chain, directory: tal.trace(chain).export(str(directory / "chain.py")),
         "facts": {"task": split.task, "majority": split.majority, "answers": split.answers},
     }

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trace_adapters import (
@@ -175,26 +176,21 @@ class LangchainTarget:
         config, recorder = self._run_config(), Recorder()
         inputs = snapshot(row.inputs)  # a chain may change what it is given
         output, error = None, None
+        in_a_loop = self._asynchronous  # of this run: other threads may learn it meanwhile
+        run = partial(chain.ainvoke if in_a_loop else chain.invoke, inputs, config)
         with recording(recorder):
             try:
-                output = within(self._timeout_s, lambda: self._invoke(chain, inputs, config))
+                output = within(self._timeout_s, partial(in_loop, run) if in_a_loop else run)
             except Late as late:
                 listener.stop()
                 recorder.give_up(late)
                 error = late
             except (Exception, SystemExit) as raised:
                 error = raised
-        return output, error, chain._lift(recorder, inputs, output, error, config)
-
-    def _invoke(self, chain: Traced, inputs: Any, config: Any) -> Any:
-        if not self._asynchronous:
-            try:
-                return chain.invoke(inputs, config)
-            except (TypeError, NotImplementedError) as error:
-                if not _needs_a_loop(error):
-                    raise
+        if not in_a_loop and error is not None and _needs_a_loop(error):
             self._asynchronous = True
-        return in_loop(lambda: chain.ainvoke(inputs, config))
+            return self._record(chain, row, listener)
+        return output, error, chain._lift(recorder, inputs, output, error, config)
 
     def _run_config(self) -> dict[str, Any]:
         given = dict((self._config() if callable(self._config) else self._config) or {})
@@ -233,6 +229,6 @@ def _example_fields(traced: Traced) -> dict[str, tuple[str, ...]]:
     return {one.key: one.part.names for one in traced._found if one.part.kind == EXAMPLES}
 
 
-def _needs_a_loop(error: Any) -> bool:
+def _needs_a_loop(error: BaseException) -> bool:
     """Whether a chain has steps that can only be awaited."""
     return "coroutine function synchronously" in str(error) or "No synchronous function provided" in str(error)

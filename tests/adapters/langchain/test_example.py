@@ -43,7 +43,9 @@ def test_the_chain_learns_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert (found["before"], found["after"], found["n_test"]) == (0.0, 1.0, 6)
     assert found["calls"]["forward"] >= found["n_test"]
     assert "+    return response.split()[-1]" in capsys.readouterr().out
-    assert "split()[-1]" in "".join(path.read_text() for path in (tmp_path / "learned").rglob("*.py"))
+    module = (tmp_path / "learned/program/chain.py").read_text(encoding="utf-8")
+    assert "split()[-1]" in module
+    assert "trace_adapters" not in module.split('"""', 2)[2]  # it runs where only langchain-core is installed
 
 
 def clerk(request: ChatRequest) -> Answer:

@@ -271,7 +271,10 @@ def test_steps_that_can_only_be_awaited() -> None:
         return "Answer: 7"
 
     target = tal.wrap(PROMPT | RunnableLambda(ask) | extract_answer, trainable=["code"])
-    assert [target.run({}, ROWS[0]).output for _ in range(2)] == ["7", "7"]
+    runs = [target.run({}, ROWS[0]) for _ in range(2)]
+    assert [run.output for run in runs] == ["7", "7"]
+    first, second = ([node.name for node in ta.propagate(run.node, "x").nodes] for run in runs)
+    assert first == second  # nothing is left of the attempt to run it without a loop
 
 
 def test_many_workers_find_the_same(tmp_path: Path) -> None:
