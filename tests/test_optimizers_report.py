@@ -211,6 +211,22 @@ def test_the_budget_holds_and_what_is_trained_stays_whole(budget: int) -> None:
     assert ("left out for want of room" in found.text) == (found.traces < 5)
 
 
+def test_of_very_many_traces_as_many_as_fit_are_shown_soon(template: Parameter) -> None:
+    """A large batch: the number that fits is found by halving, and a larger budget never shows fewer."""
+    traces = [run(f"q{n}|Answer: {n}", Feedback(0.0, f"wrong {n}"), template) for n in range(400)]
+    counts = []
+    for budget in (600, 1_200, 4_000, 100_000):
+        found = report(traces, [template], max_tokens=budget)
+        assert found.tokens <= budget
+        assert found.text.count("## Feedback") == found.traces
+        counts.append(found.traces)
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    assert counts[-1] == 400
+    one_more = report(traces[: counts[1] + 1], [template], max_tokens=1_200)
+    assert one_more.traces in (counts[1], counts[1] + 1)  # the remark on those left out needs some room, too
+
+
 def test_what_cannot_be_cut_and_does_not_fit_is_an_error() -> None:
     template = Parameter("word " * 500, "template")
     with pytest.raises(SettingError, match=r"raise max_prompt_tokens"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ SECTIONS = ("code", "documentation", "variables", "constraints", "inputs", "othe
 _SHORT = 40  # characters up to which a nameless text stands in the call itself
 REPEATS = 6  # calls of one operation in a trace that are shown without folding
 ARGUMENTS = 20  # of one call that are all shown
+_FEW = 16  # traces up to which every number of them is tried
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,44 @@ def write_report(
     names = parameter_names(parameters)
     by_name = {names[parameter]: parameter for parameter in parameters}
     variables = _variables(by_name, base, tag, hidden)
-    for count in range(len(traces), 0, -1):
+    pieces: list[str | Cuttable] = []
+
+    def write(count: int) -> Report | None:
         views = [_View(trace, names) for trace in traces[:count]]
         for repeats in (REPEATS, 3, 1, 0):
-            pieces = [*variables, *_program(views, by_name, hidden, repeats)]
-            pieces += _runs(views, len(traces), hidden, repeats)
+            pieces[:] = [*variables, *_program(views, by_name, hidden, repeats)]
+            pieces.extend(_runs(views, len(traces), hidden, repeats))
             if shorten(pieces, max_tokens):
                 text = "\n".join(str(piece) for piece in pieces).strip() + "\n"
                 shown = {node: views[0].name(node) for node in (*traces[0].blanket, *traces[0].nodes)}
                 return Report(text, by_name, count_tokens(text), count, shown)
+        return None
+
+    found = _largest(write, len(traces))
+    if found is not None:
+        return found
     needed = sum(count_tokens(str(piece)) for piece in pieces)
     raise SettingError(
         f"The variables {list(by_name)} and the feedback of one trace need about {needed} tokens, and only "
         f"{max_tokens} are left of max_prompt_tokens; values of variables are never cut, so raise max_prompt_tokens or "
         "train fewer parameters at once."
     )
+
+
+def _largest(write: Callable[[int], Report | None], total: int) -> Report | None:
+    """The report of as many traces as fit; of very many, as of a large batch, found by halving."""
+    if total <= _FEW:
+        return next((report for report in map(write, range(total, 0, -1)) if report is not None), None)
+    best, fits, too_many, count = None, 0, total + 1, 1
+    while too_many - fits > 1:
+        report = write(count)
+        if report is None:
+            too_many = count
+        else:
+            best, fits = report, count
+        grows = too_many > total and fits > 0
+        count = min(2 * fits, total) if grows else (fits + too_many) // 2
+    return best
 
 
 def parameter_names(parameters: Sequence[Parameter]) -> dict[Parameter, str]:

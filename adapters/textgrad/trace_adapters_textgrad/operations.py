@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -108,14 +108,18 @@ def backward_calls(variables: Iterable[Any]) -> int:
     return total
 
 
-def judged_parts(loss: Any, rank: Callable[[Any], Any] = str) -> list[Any]:
-    """The Variables that a loss adds up, in order; the loss itself if it is no sum."""
-    made = how_made(loss, rank)
-    if made is None or made.name not in ("sum", "aggregate"):
-        return [loss]
+def judged_parts(loss: Any, ends: Container[Any], rank: Callable[[Any], Any] = str) -> list[Any]:
+    """The Variables that a loss adds up, also by sums of sums, in order; itself if it is no sum, or in `ends`."""
     parts: dict[Any, None] = {}
-    for argument in made.arguments:
-        parts.update(dict.fromkeys(judged_parts(argument.variable, rank)))
+    stack = [loss]
+    while stack:
+        variable = stack.pop()
+        known = getattr(variable.grad_fn, "kwargs", None) or {}
+        if variable in ends or not known.keys() & {"summation", "aggregated_variable"}:
+            parts[variable] = None
+            continue
+        made = how_made(variable, rank)
+        stack += [] if made is None else [argument.variable for argument in reversed(made.arguments)]
     return list(parts)
 
 

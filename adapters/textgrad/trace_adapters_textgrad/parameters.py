@@ -41,8 +41,8 @@ class VariableParameter(Parameter):
             "\n".join(part for part in (own, constraint) if part),
             kind,
             choices=choices,
-            check=check,
         )
+        self.check = check  # of new values: another optimizer may have left anything here
 
     @property
     def data(self) -> Any:
@@ -60,10 +60,6 @@ class VariableParameter(Parameter):
             Parameter.data.__set__(self, self.decode(text))
             self._seen = text
         return super().read()
-
-    def rename(self, key: str) -> None:
-        super().rename(key)
-        self._seen = stored(self.variable)
 
     def encode(self, value: Any) -> str:
         """A value as the text that stands in the Variable."""

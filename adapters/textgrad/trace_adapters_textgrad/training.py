@@ -160,7 +160,7 @@ class Trainer:
         recovery = Recovery(self.parameters)
         recovery.survey(loss)
         kept = _Captured(textgrad_calls=backward_calls(ancestors_of([loss])))
-        for judged in judged_parts(loss, recovery.rank):
+        for judged in judged_parts(loss, self.parameters, recovery.rank):
             trace = ta.propagate(recovery.node(judged), self._feedback_on(judged))
             if len(trace):
                 kept.traces.append(trace)

@@ -94,6 +94,18 @@ def test_a_source_that_cannot_stand_in_is_refused_before_it_runs(engine, is_upda
     assert "def extract_answer(response)" in optimizer.last.prompt
 
 
+def test_junk_in_a_source_does_not_stop_the_graph():
+    """TextGrad's own optimizer checks nothing; ours still shows what is there, and learns from it."""
+    extract = tat.trainable(extract_answer)
+    extract.code.set_value("I cannot write code.")
+    node = tat.to_node(extract("It is 4"))
+    assert node.recorded_inputs["__code"].data == "I cannot write code."
+    view = tat.parameter(extract.code)
+    extract.code.set_value(BETTER)
+    view.rename("other")
+    assert (view.data, view.key) == (BETTER, "other")
+
+
 def test_what_a_function_gets_and_gives():
     """Texts of Variables, numbers of Numbers, other arguments as they are; what it returns becomes a text."""
     seen = []

@@ -222,6 +222,23 @@ def test_losses_add_up_until_the_step(engine, prompt, proposing):
     assert "# Run 3\n" not in optimizer.last.prompt
 
 
+def test_a_loss_may_be_added_up_in_a_loop(engine, prompt, proposing, is_update):
+    """Sums of sums, 1,200 deep, are as many runs; a prompt holds as many as fit."""
+    learned = proposing(system_prompt="Think first.")
+    asked = engine(lambda query, system: learned(query, system) if is_update(system) else f"answer to {query}")
+    optimizer = tat.TGD([prompt], engine=asked, max_prompt_tokens=3_000)
+    model = tg.BlackboxLLM(asked, prompt)
+    total = model(text("question 0", "query"))
+    for number in range(1, 1_200):
+        total = tg.sum([total, model(text(f"question {number}", "query"))])
+    total.backward()
+    optimizer.step()
+    assert "# Run 1\n" in optimizer.last.prompt
+    assert "more runs are left out for want of room" in optimizer.last.prompt
+    assert 10 < optimizer.last.prompt.count("## Feedback") < 1_000
+    assert optimizer.last.prompt.index('"question 0"') < optimizer.last.prompt.index('"question 1"')
+
+
 def test_all_parameters_are_set_or_none(engine, is_update):
     """TextGrad's own changes the first and then fails on the second."""
     first, second = text("one", "first prompt", True), text("two", "second prompt", True)
