@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -287,48 +287,55 @@ class Lifting:
         return found
 
     def _add_inside(self, run: RecordedRun, flow: Flow, inputs: dict[str, Node], own: Mapping[str, Node]) -> None:
-        """Add what ran inside a function to its inputs; each may have gone into those that began after it ended.
+        """Add what ran inside a function to its inputs.
 
         A runnable that the function returned gets the function's whole input, whatever the function itself read.
         The function's own code made what it called them with.
         """
         read = dict(inputs)
+        runs = [child for child in self.tree.inside(run) if not is_routing(child, run)]
+        self._add_runs(
+            runs,
+            inputs,
+            lambda child: all_inputs(own, read if leaves.differs(child.inputs, run.inputs) else flow.inputs()),
+        )
+
+    def _group(self, runs: Sequence[RecordedRun], flow: Flow, name: str) -> Flow:
+        """What some runs gave that a runnable ran in its own way: it may depend on all of them."""
+        inputs = dict(flow.inputs())
+        read = dict(inputs)
+        ordered = sorted(runs, key=lambda one: one.started)
+        last = self._add_runs(ordered, inputs, lambda _: read)
+        if last is None or isinstance(last, Failure):
+            return last or flow
+        operation = Operation(name or "own_code", INSIDE.description)
+        data = leaves.shown(ordered[-1].output)
+        return Whole(Node(data, None, "", operation, tuple(inputs), tuple(inputs.values())))
+
+    def _add_runs(
+        self,
+        runs: Sequence[RecordedRun],
+        inputs: dict[str, Node],
+        seen_by: Callable[[RecordedRun], Mapping[str, Node]],
+    ) -> Flow | None:
+        """Add what runs gave to inputs; each may have gone into those that began after it ended.
+
+        Returns:
+            What the last one gave; None if there is none.
+        """
         ended: list[tuple[int, str, Node]] = []
-        for child in self.tree.inside(run):
-            if is_routing(child, run):
-                continue
+        found: Flow | None = None
+        for child in runs:
             before = {name: node for end, name, node in ended if end < child.started}
-            seen = read if leaves.differs(child.inputs, run.inputs) else flow.inputs()
-            found = self.run(child, None, self._inside_input(child, all_inputs(own, seen, before)))
+            sources = all_inputs(seen_by(child), before)
+            data = leaves.shown(child.inputs)
+            made = Node(data, None, "", INSIDE, tuple(sources), tuple(sources.values()))
+            found = self.run(child, None, Whole(made))
             name = free_name(child.name, inputs)
             inputs[name] = found.node()
             if child.ended is not None:
                 ended.append((child.ended, name, inputs[name]))
-
-    @staticmethod
-    def _inside_input(child: RecordedRun, sources: Mapping[str, Node]) -> Flow:
-        data = leaves.shown(child.inputs)
-        return Whole(Node(data, None, "", INSIDE, tuple(sources), tuple(sources.values())))
-
-    def _group(self, runs: Sequence[RecordedRun], flow: Flow, name: str) -> Flow:
-        """What some runs gave that a runnable ran in its own way: it may depend on all of them."""
-        around = RecordedRun(UUID(int=0), None, None, "chain", name or "own code", (), {}, None, 0)
-        around.output = runs[-1].output if runs else None
-        inputs = dict(flow.inputs())
-        given_names, failure = dict(inputs), None
-        ended: list[tuple[int, str, Node]] = []
-        for child in sorted(runs, key=lambda one: one.started):
-            before = {name: node for end, name, node in ended if end < child.started}
-            found = self.run(child, None, self._inside_input(child, all_inputs(given_names, before)))
-            key = free_name(child.name, inputs)
-            inputs[key] = found.node()
-            failure = found if isinstance(found, Failure) else None
-            if child.ended is not None:
-                ended.append((child.ended, key, inputs[key]))
-        if failure is not None:
-            return failure
-        operation = Operation(around.name, INSIDE.description)
-        return Whole(Node(leaves.shown(around.output), None, "", operation, tuple(inputs), tuple(inputs.values())))
+        return found
 
     def _first_failure(self, run: RecordedRun, parts: Any, flow: Flow) -> Flow | None:
         """The failure that made a run fail; None if it did not."""

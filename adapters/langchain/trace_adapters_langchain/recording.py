@@ -109,24 +109,14 @@ class Recorder(BaseCallbackHandler):
         if self.outer is not None:
             self.outer.know(run_id, place=place, chain=chain)
 
-    def _start(
-        self,
-        run_id: UUID,
-        parent: UUID | None,
-        kind: str,
-        name: str | None,
-        tags: Sequence[str] | None,
-        metadata: Mapping[str, Any] | None,
-        inputs: Any,
-    ) -> None:
+    def _start(self, run_id: UUID, parent: UUID | None, kind: str, inputs: Any, about: Mapping[str, Any]) -> None:
         config = var_child_runnable_config.get()
         around = None if config is None else getattr(config.get("callbacks"), "parent_run_id", None)
         around = None if around == parent else around
-        self.runs[run_id] = RecordedRun(
-            run_id, parent, around, kind, name or kind, tags or (), metadata or {}, inputs, self._clock()
-        )
+        name, tags, metadata = about.get("name") or kind, about.get("tags") or (), about.get("metadata") or {}
+        self.runs[run_id] = RecordedRun(run_id, parent, around, kind, name, tags, metadata, inputs, self._clock())
         if self.outer is not None and run_id not in self.outer.runs:  # it may be among the run's handlers, too
-            self.outer._start(run_id, parent, kind, name, tags, metadata, inputs)
+            self.outer._start(run_id, parent, kind, inputs, about)
 
     def _end(self, run_id: UUID, output: Any, inputs: Any = None) -> None:
         run = self.runs.get(run_id)
@@ -151,19 +141,9 @@ class Recorder(BaseCallbackHandler):
                 self._fail(run.id, error)
 
     def on_chain_start(
-        self,
-        serialized: Any,
-        inputs: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: Any = None,
-        run_type: str | None = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **about: Any
     ) -> None:
-        self._start(run_id, parent_run_id, run_type or "chain", name, tags, metadata, snapshot(inputs))
+        self._start(run_id, parent_run_id, about.get("run_type") or "chain", snapshot(inputs), about)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **kwargs: Any) -> None:
         self._end(run_id, snapshot(outputs), snapshot(inputs))
@@ -172,32 +152,14 @@ class Recorder(BaseCallbackHandler):
         self._fail(run_id, error, snapshot(inputs))
 
     def on_chat_model_start(
-        self,
-        serialized: Any,
-        messages: list[list[Any]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: Any = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **about: Any
     ) -> None:
-        self._start(run_id, parent_run_id, "model", name, tags, metadata, list(messages[0]) if messages else [])
+        self._start(run_id, parent_run_id, "model", list(messages[0]) if messages else [], about)
 
     def on_llm_start(
-        self,
-        serialized: Any,
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: Any = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **about: Any
     ) -> None:
-        self._start(run_id, parent_run_id, "model", name, tags, metadata, prompts[0] if prompts else "")
+        self._start(run_id, parent_run_id, "model", prompts[0] if prompts else "", about)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, _first_generation(response))
@@ -206,22 +168,11 @@ class Recorder(BaseCallbackHandler):
         self._fail(run_id, error)
 
     def on_tool_start(
-        self,
-        serialized: Any,
-        input_str: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: Any = None,
-        inputs: Any = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None, **about: Any
     ) -> None:
-        name = name or (serialized or {}).get("name")
-        self._start(
-            run_id, parent_run_id, "tool", name, tags, metadata, input_str if inputs is None else snapshot(inputs)
-        )
+        name = about.get("name") or (serialized or {}).get("name")
+        inputs = input_str if about.get("inputs") is None else snapshot(about["inputs"])
+        self._start(run_id, parent_run_id, "tool", inputs, {**about, "name": name})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, snapshot(output))
@@ -230,18 +181,9 @@ class Recorder(BaseCallbackHandler):
         self._fail(run_id, error)
 
     def on_retriever_start(
-        self,
-        serialized: Any,
-        query: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: Any = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None, **about: Any
     ) -> None:
-        self._start(run_id, parent_run_id, "retriever", name, tags, metadata, query)
+        self._start(run_id, parent_run_id, "retriever", query, about)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._end(run_id, snapshot(documents))
