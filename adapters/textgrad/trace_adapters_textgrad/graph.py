@@ -67,7 +67,7 @@ class Recovery:
     def __init__(self, parameters: Mapping[Any, VariableParameter], given: Mapping[Any, Node] | None = None) -> None:
         self.ranks: dict[Any, str] = {}
         self._parameters = parameters
-        self._given = dict(given or {})
+        self._given: dict[Any, Node] = dict(given or {})
         self._led: set[Any] = set()
         self._nodes: dict[Any, Node] = {}
         self._earlier: dict[tuple[Any, str], Node] = {}

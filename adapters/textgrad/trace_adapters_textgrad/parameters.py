@@ -13,6 +13,7 @@ from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.naming import name_of_role, unique_names
 from trace_adapters_textgrad.variables import VIEW, Choice, CodeVariable, Number, Template, fresh_copy, stored
 
+_VALUE: Any = Parameter.data  # the property, as it is on the class
 _lock = threading.RLock()
 
 
@@ -47,7 +48,7 @@ class VariableParameter(Parameter):
     @property
     def data(self) -> Any:
         """The value in force here."""
-        return Parameter.data.__get__(self)
+        return _VALUE.__get__(self)
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -57,7 +58,7 @@ class VariableParameter(Parameter):
     def read(self) -> Value:
         text = stored(self.variable)
         if text != self._seen:
-            Parameter.data.__set__(self, self.decode(text))
+            _VALUE.__set__(self, self.decode(text))
             self._seen = text
         return super().read()
 

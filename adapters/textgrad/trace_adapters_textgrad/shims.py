@@ -96,7 +96,7 @@ def taking_foreign_integers() -> Iterator[None]:
         try:
             original(self, value, *args, **kwargs)
         except AssertionError:
-            if not isinstance(value, numbers.Integral) or isinstance(value, int):
+            if isinstance(value, int) or not isinstance(value, numbers.Integral):
                 raise
             if not warned:  # Python's own filter repeats itself where many threads warn at once
                 warned.append(True)

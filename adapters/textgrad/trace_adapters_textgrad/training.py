@@ -286,14 +286,15 @@ class Trainer:
 def _make_optimizer(
     parameters: Sequence[Any], lm: LanguageModel, task: Task, options: Options, memory: int
 ) -> Optimizer:
-    kind = {"optoprime": ta.OptoPrime, "textgrad": ta.TextGrad}[options.optimizer]
-    return kind(
+    kind: Any = {"optoprime": ta.OptoPrime, "textgrad": ta.TextGrad}[options.optimizer]
+    made: Optimizer = kind(
         parameters,
         lm=lm,
         objective=task.objective,
         memory_size=memory,
         max_prompt_tokens=options.max_prompt_tokens,
     )
+    return made
 
 
 def _prompt_of(records: Sequence[CallRecord]) -> str:
