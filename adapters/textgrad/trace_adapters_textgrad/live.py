@@ -37,28 +37,14 @@ def own(owner: Owner, variables: Iterable[Any]) -> None:
             _owners.setdefault(variable, WeakSet()).add(owner)
 
 
-def disown(owner: Owner) -> None:
-    """Take no more losses."""
-    with _lock:
-        for owners in _owners.values():
-            owners.discard(owner)
-
-
 def _install() -> None:
     global _installed
     if _installed:
         return
     _installed = True
-    _rivals.update(found for found in gc.get_objects() if _is_optimizer(found))
+    _rivals.update(found for found in gc.get_objects() if shims.Optimizer in type(found).__mro__)
     shims.replace_method(shims.Optimizer, "__init__", _noticing)
     shims.replace_method(shims.Variable, "backward", _dispatching)
-
-
-def _is_optimizer(found: Any) -> bool:
-    try:
-        return issubclass(type(found), shims.Optimizer)
-    except ReferenceError:  # a proxy whose object is gone
-        return False
 
 
 def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:

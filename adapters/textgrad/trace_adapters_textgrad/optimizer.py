@@ -33,6 +33,7 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
     """
 
     defaults = Options()
+    trainer: Any = None  # set last; tells our optimizers from TextGrad's
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
 
     @property
     def last(self) -> Step | None:
-        return self.trainer.last
+        found: Step | None = self.trainer.last
+        return found
 
     def zero_grad(self) -> None:
         """Forget gradients and the losses so far."""
@@ -91,7 +93,7 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             SettingError: If no `backward()` came since the last step.
             ModelError: If no reply could be used and `on_error` is "raise".
         """
-        step = self.trainer.step()
+        step: Step = self.trainer.step()
         _log(self, step)
         for parameter in self.parameters:
             if self.verbose:
@@ -107,6 +109,7 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
     """
 
     defaults = Options()
+    trainer: Any = None  # set last; tells our optimizers from TextGrad's
 
     def __init__(
         self,
@@ -150,7 +153,8 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
 
     @property
     def last(self) -> Step | None:
-        return self.trainer.last
+        found: Step | None = self.trainer.last
+        return found
 
     def zero_grad(self) -> None:
         """Forget gradients and the losses so far."""
