@@ -82,7 +82,9 @@ def optimize(
         listener: Called with (kind, facts) for everything that happens.
 
     Returns:
-        A plain chain of the same type with the best values, and the result with its scores and its study.
+        A plain chain of the same type with the best values, and the result with its scores and its study. Functions
+        that a model wrote ran in the sandbox so far; in the plain chain they are functions of your process: read them
+        first, in `result.best.candidate`. `tal.trace(chain, trainable=…).with_values(…)` of it keeps them there.
 
     Raises:
         AdapterError: If nothing is trainable.
