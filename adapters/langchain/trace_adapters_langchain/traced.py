@@ -17,6 +17,7 @@ from langchain_core.runnables.config import ensure_config
 from trace_adapters import AdapterError, Node, Parameter, ParameterError, SandboxUnavailable, UntrustedCode
 from trace_adapters.extend import Value, check_values
 from trace_adapters_langchain import files, parameters as finding
+from trace_adapters_langchain.chains import rebuilt
 from trace_adapters_langchain.delegating import Delegate
 from trace_adapters_langchain.exporting import export_module
 from trace_adapters_langchain.functions import Terms
@@ -338,7 +339,7 @@ def trace(
     """Make a chain's parts changeable and its calls recordable.
 
     Args:
-        chain: Any Runnable; never changed.
+        chain: Any Runnable; never changed. Traced chains in it count as their plain ones.
         trainable: Kinds ("prompt", "examples", "code", "tool", "partial"), names or globs over names; default all
             kinds but "partial". Nothing else is touched.
         uses: Host functions that learned code may call, as callables or name -> callable.
@@ -350,10 +351,9 @@ def trace(
         AdapterError: If `chain` is no Runnable, or has nothing to train.
         SettingError: If `trainable` names nothing, or what cannot be trained; the message says why.
     """
-    if isinstance(chain, Traced):
-        chain = chain.plain()
     if not isinstance(chain, Runnable):
         raise AdapterError(f"Expected a LangChain Runnable, got {chain!r}.")
+    chain = rebuilt(chain, lambda original, new: original.plain() if isinstance(original, Traced) else new)
     inventory = finding.take_inventory(chain, Terms(uses, trust, timeout_s, sandbox))
     return Traced(chain, finding.select(inventory, trainable), None, inventory)
 

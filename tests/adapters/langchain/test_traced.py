@@ -166,6 +166,19 @@ async def test_every_entry_point_gives_what_the_chain_gives(qa: Any) -> None:
     assert copy.deepcopy(traced).invoke(INPUT) == "four"
     assert traced.as_tool(name="qa", description="answers").invoke(INPUT) == "four"
     assert traced.map().invoke([INPUT, INPUT]) == ["four", "four"]
+    assert traced.with_config(tags=["mine"]).invoke(INPUT) == traced.bind().invoke(INPUT) == "four"
+    assert sorted(traced.batch_as_completed([INPUT, INPUT])) == [(0, "four"), (1, "four")]
+
+
+def test_traced_chains_in_a_chain_count_as_their_plain_ones(qa: Any) -> None:
+    learned = "def extract_answer(message):\n    return message.content[-4:].upper()\n"
+    inner = tal.trace(qa).with_values({"extract_answer": learned})
+    outer = tal.trace(RunnablePassthrough() | inner | RunnableLambda(shout))
+    assert outer.parameters["extract_answer"].data == learned
+    assert outer.invoke(INPUT) == outer.node(INPUT).data == "FOUR"
+    plain = outer.with_values({"prompt.system": "Explain {topic}."}).plain()
+    assert not any(isinstance(step, tal.Traced) for step in plain.steps)
+    assert tal.trace(inner).values == inner.values
 
 
 def test_a_constant_message_is_a_parameter_without_variables(answering: Any) -> None:
