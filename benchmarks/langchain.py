@@ -1,8 +1,8 @@
 """What it costs to observe a LangChain chain, beside the tracers of LangChain, LangSmith and OpenInference.
 
 `make bench-langchain` installs the peers in a virtual environment of their own and writes `results/langchain.md`. A
-chain of three steps with a fake model; CPU time of the process, medians over interleaved rounds, so that all have the
-same weather. OpenInference changes LangChain for the whole process and is measured in one of its own, beside a bare
+chain of three steps with a fake model; CPU time of the process, medians over interleaved rounds, and of the
+differences within each, so that all have the same weather. OpenInference changes LangChain for the whole process and is measured in one of its own, beside a bare
 chain there.
 """
 
@@ -167,9 +167,9 @@ def in_child(statement: str) -> list[float] | None:
 
 
 def row(what: str, found: list[float], bare: list[float], limit: float | None = None) -> str:
-    middle, base = statistics.median(found), statistics.median(bare)
+    more = statistics.median(one - base for one, base in zip(found, bare, strict=True))
     most = f"{limit:+,.0f} us" if limit is not None else ""
-    return f"| {what} | {middle:,.0f} us | {middle - base:+,.0f} us | {most} |"
+    return f"| {what} | {statistics.median(found):,.0f} us | {more:+,.0f} us | {most} |"
 
 
 def report(calls: int) -> str:
