@@ -2,8 +2,8 @@
 
 `make bench-langchain` installs the peers in a virtual environment of their own and writes `results/langchain.md`. A
 chain of three steps with a fake model; CPU time of the process, medians over interleaved rounds, and of the
-differences within each, so that all have the same weather. OpenInference changes LangChain for the whole process and is measured in one of its own, beside a bare
-chain there.
+differences within each, so that all have the same weather. OpenInference changes LangChain for the whole process and
+is measured in one of its own, beside a bare chain there.
 """
 
 from __future__ import annotations
