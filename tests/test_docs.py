@@ -138,7 +138,7 @@ def test_the_langchain_chains_learn(answers, capsys, page, section):
     known = run(
         ROOT / page, {"my_model": FakeListChatModel(responses=["It is 7"]), "my_questions": questions}, section=section
     )
-    assert known["result"].base_score == 0.0
+    assert "result" not in known or known["result"].base_score == 0.0
     assert known["better"].invoke({"question": "3 + 4"}) == "7"
     assert {type(step).__module__.partition(".")[0] for step in known["better"].steps} == {"langchain_core"}
 

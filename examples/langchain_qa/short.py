@@ -23,7 +23,7 @@ def main(lm=None, store="sqlite:///study.db"):
 
     better, result = tal.optimize(
         chain, rows.train, exact_match, valset=rows.val, trainable=["prompt.system", "code"],
-        lm=lm, store=store, max_steps=3, budget=60,
+        lm=lm, store=store, max_steps=3, budget=60, return_result=True,
     )  # fmt: skip
 
     print(f"on {len(rows.val)} questions: before {result.base_score:.2f}, after {result.best.score:.2f}")

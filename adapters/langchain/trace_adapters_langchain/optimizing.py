@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 import trace_adapters as ta
-from trace_adapters.extend import Optimizer, Result
+from trace_adapters.extend import Optimizer
 from trace_adapters_langchain.metrics import as_metric
 from trace_adapters_langchain.target import TIMEOUT_S, LangchainTarget
 
@@ -43,10 +43,11 @@ def optimize(
     sandbox: str | None = None,
     progress: bool = True,
     listener: Callable[[str, Mapping[str, Any]], None] | None = None,
-) -> tuple[Any, Result]:
+    return_result: bool = False,
+) -> Any:
     """Optimize what is named of a chain, from its own prompts on.
 
-    `better, result = tal.optimize(chain, rows, metric, trainable=["prompt", "code"], lm="gpt-4o-mini")`
+    `better = tal.optimize(chain, rows, metric, trainable=["prompt", "code"], lm="gpt-4o-mini")`
 
     Args:
         chain: A runnable, or what `tal.trace` made of one; never changed.
@@ -80,11 +81,12 @@ def optimize(
         sandbox: Where learned functions run that choose none themselves.
         progress: Show progress.
         listener: Called with (kind, facts) for everything that happens.
+        return_result: Return a pair, the chain and the `ta.Result` with scores, best values and study.
 
     Returns:
-        A plain chain of the same type with the best values, and the result with its scores and its study. Functions
+        A plain chain of the same type with the best values. Functions
         that a model wrote ran in the sandbox so far; in the plain chain they are functions of your process: read them
-        first, in `result.best.candidate`. `tal.trace(chain, trainable=…).with_values(…)` of it keeps them there.
+        first, in the result's `best.candidate`, or by `trace-adapters show`. `tal.trace(chain, trainable=…).with_values(…)` of it keeps them there.
 
     Raises:
         AdapterError: If nothing is trainable.
@@ -128,4 +130,4 @@ def optimize(
         progress=progress,
         listener=listener,
     )
-    return result.program, result
+    return (result.program, result) if return_result else result.program

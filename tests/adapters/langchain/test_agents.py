@@ -198,7 +198,7 @@ def test_a_prompt_in_a_closure_learns(tmp_path: Path) -> None:
     better, result = tal.optimize(
         app, rows, lambda example, output: float(output["answer"] == example["answer"]),
         trainable=[prompt], inputs=["question"], lm=ta.ScriptedLM(lambda messages: reply),
-        store=f"sqlite:///{tmp_path}/s.db", progress=False, workers=2,
+        store=f"sqlite:///{tmp_path}/s.db", progress=False, workers=2, return_result=True,
     )  # fmt: skip
     assert (result.base_score, result.best.score) == (0.0, 1.0)
     assert type(better) is type(app)
@@ -346,6 +346,7 @@ def test_an_agent_learns(tmp_path: Path) -> None:
         agent, [{"inputs": QUESTION, "outputs": {"price": "18"}}] * 4,
         lambda outputs, reference_outputs: outputs["messages"][-1].content == reference_outputs["price"],
         trainable=[learns], lm=ta.ScriptedLM(propose), store=f"sqlite:///{tmp_path}/s.db", progress=False,
+        return_result=True,
     )  # fmt: skip
     assert (result.base_score, result.best.score) == (0.0, 1.0)
     assert type(better) is type(agent)

@@ -61,7 +61,7 @@ def store(tmp_path: Path) -> str:
 
 
 def optimize(chain: Any, store: str, dataset: Any = ROWS, judge: Any = metric, **options: Any) -> Any:
-    options = {"trainable": "code", "lm": proposing(extract_answer=GOOD), "progress": False, **options}
+    options = {"trainable": "code", "lm": proposing(extract_answer=GOOD), "progress": False, "return_result": True, **options}
     return tal.optimize(chain, dataset, judge, store=store, **options)
 
 
@@ -359,7 +359,7 @@ def test_a_budget_ends_the_search(store: str, wanted: str) -> None:
 def test_a_traced_chain_is_taken_with_its_terms(store: str) -> None:
     """What `tal.trace` was told counts, `uses=` for instance; other names trace it anew."""
     traced = tal.trace(make_chain(), trainable="code", trust="in-process")
-    better, _ = tal.optimize(traced, ROWS, metric, lm=proposing(extract_answer=GOOD), store=store, progress=False)
+    better = tal.optimize(traced, ROWS, metric, lm=proposing(extract_answer=GOOD), store=store, progress=False)
     assert better.invoke(ROWS[0]) == "7"
     assert list(tal.wrap(traced, trainable=["prompt.system"]).parameters()) == ["prompt.system"]
     with pytest.raises(ta.SettingError, match=r"trust= to tal\.trace"):
