@@ -285,9 +285,9 @@ def test_a_reply_without_tags_is_a_failure_that_is_counted() -> None:
 def test_a_method_that_changed_nothing_keeps_its_own_cell() -> None:
     """It has the accuracy of the start, and what it spent itself."""
     lm = ta.ScriptedLM(lambda messages, role: "I cannot do that." if role == "optimizer" else "Hm.")
-    engines, size = Engines.of(lm), run.Size(**SIZE)
-    start = run.measure("prompt", "object_counting", START, None, engines, size, 0, None)
-    found = run.measure("prompt", "object_counting", "tg.TGD", None, engines, size, 0, start)
+    size = run.Size(**SIZE)
+    start = run.measure("prompt", "object_counting", START, None, lm, size, 0, None)
+    found = run.measure("prompt", "object_counting", "tg.TGD", None, lm, size, 0, start)
     assert (found["method"], found["right"], found["prompt"]) == ("tg.TGD", start["right"], start["prompt"])
     assert found["calls"] == {"forward": 2 * 2, "optimizer": 2 * 5}
 

@@ -16,9 +16,7 @@ import trace_adapters as ta
 from trace_adapters.extend import CallRecord, LanguageModel, Messages, Reply, record_calls
 
 FORWARD, JUDGE, UPDATE = "forward", "judge", "optimizer"
-FORWARD_TOKENS = 100
 JUDGE_TOKENS = 100
-UPDATE_TOKENS = 200
 
 
 class Engine(EngineLM):  # type: ignore[misc]
@@ -48,15 +46,16 @@ class Whole:
     supports_grammar = False
     profile: Literal["strong", "small"] = "strong"
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(self, lm: LanguageModel, max_tokens: int) -> None:
         self.lm = lm
         self.model = lm.model
+        self.max_tokens = max_tokens
 
     def __call__(self, messages: Messages, **options: Any) -> list[Reply]:
-        return self.lm(messages, **{"temperature": 0.0, "max_tokens": UPDATE_TOKENS, **options})
+        return self.lm(messages, **{"temperature": 0.0, "max_tokens": self.max_tokens, **options})
 
     async def acall(self, messages: Messages, **options: Any) -> list[Reply]:
-        return await self.lm.acall(messages, **{"temperature": 0.0, "max_tokens": UPDATE_TOKENS, **options})
+        return await self.lm.acall(messages, **{"temperature": 0.0, "max_tokens": self.max_tokens, **options})
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,15 @@ class Engines:
     teacher: Engine
 
     @classmethod
-    def of(cls, lm: Any) -> Engines:
-        """All of one model."""
+    def of(cls, lm: Any, forward_tokens: int = 100, update_tokens: int = 200) -> Engines:
+        """All of one model, with limits of the replies to the program and to an optimizer."""
         model = ta.as_lm(lm)
         return cls(
             model,
-            Whole(model),
-            Engine(model, FORWARD, FORWARD_TOKENS),
+            Whole(model, update_tokens),
+            Engine(model, FORWARD, forward_tokens),
             Engine(model, JUDGE, JUDGE_TOKENS),
-            Engine(model, UPDATE, UPDATE_TOKENS),
+            Engine(model, UPDATE, update_tokens),
         )
 
 

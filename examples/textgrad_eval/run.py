@@ -20,6 +20,7 @@ from examples.textgrad_eval.stages import Facts, code_stage, prompt_stage, solut
 from examples.textgrad_eval.table import write_table
 
 FUNCTIONS = "functions"
+CODE_TOKENS = 350  # of a reply that holds a function
 CELLS = (
     ("prompt", "object_counting"),
     ("code", FUNCTIONS),
@@ -55,7 +56,7 @@ class Size:
 
 
 def measure(
-    stage: str, task: str, method: str, path: Path | None, engines: Engines, size: Size, seed: int, start: Facts | None
+    stage: str, task: str, method: str, path: Path | None, lm: Any, size: Size, seed: int, start: Facts | None
 ) -> Facts:
     """One cell of the table.
 
@@ -64,12 +65,13 @@ def measure(
         task: The task.
         method: One of `METHODS`, or `START`.
         path: The task's file, if it has one.
-        engines: The model.
+        lm: The model.
         size: How much.
         seed: Of questions and batches.
         start: What `START` measured; None only for `START` itself.
     """
     tally, began = Tally(), time.monotonic()
+    engines = Engines.of(lm, CODE_TOKENS, CODE_TOKENS) if stage == "code" else Engines.of(lm)
     with tally.listening():
         if stage == "prompt":
             split = load(task, path, seed=seed, sizes=(size.train, size.val, size.test))
@@ -87,9 +89,7 @@ def measure(
     return {**name, **facts, **tally.facts(), "wall_s": wall}
 
 
-def cells(
-    done: Sequence[Facts], files: dict[str, Path], engines: Engines, size: Size, seeds: Sequence[int]
-) -> Iterator[Facts]:
+def cells(done: Sequence[Facts], files: dict[str, Path], lm: Any, size: Size, seeds: Sequence[int]) -> Iterator[Facts]:
     """The cells that are not done yet, in order."""
     known = {(c["stage"], c["task"], c["method"], c["seed"]): c for c in done}
     for stage, task in CELLS:
@@ -101,7 +101,7 @@ def cells(
                 if cell in known:
                     continue
                 start = None if method == START else known[(stage, task, START, seed)]
-                known[cell] = measure(stage, task, method, files.get(task), engines, size, seed, start)
+                known[cell] = measure(stage, task, method, files.get(task), lm, size, seed, start)
                 yield known[cell]
 
 
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace, lm: Any) -> None:
     size = Size(**{name: getattr(arguments, name) for name in vars(Size())})
     done = read_done(arguments.out)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for cell in cells(list(done), files_of(arguments), Engines.of(lm), size, arguments.seeds):
+    for cell in cells(list(done), files_of(arguments), lm, size, arguments.seeds):
         with arguments.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps(cell, ensure_ascii=False) + "\n")
         print(
