@@ -86,7 +86,8 @@ def optimize(
     Returns:
         A plain chain of the same type with the best values. Functions
         that a model wrote ran in the sandbox so far; in the plain chain they are functions of your process: read them
-        first, in the result's `best.candidate`, or by `trace-adapters show`. `tal.trace(chain, trainable=…).with_values(…)` of it keeps them there.
+        first, in the result's `best.candidate`, or by `trace-adapters show`.
+        `tal.trace(chain, trainable=…).with_values(…)` of it keeps them there.
 
     Raises:
         AdapterError: If nothing is trainable.

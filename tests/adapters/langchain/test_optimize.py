@@ -61,8 +61,8 @@ def store(tmp_path: Path) -> str:
 
 
 def optimize(chain: Any, store: str, dataset: Any = ROWS, judge: Any = metric, **options: Any) -> Any:
-    options = {"trainable": "code", "lm": proposing(extract_answer=GOOD), "progress": False, "return_result": True, **options}
-    return tal.optimize(chain, dataset, judge, store=store, **options)
+    options = {"trainable": "code", "lm": proposing(extract_answer=GOOD), "progress": False, **options}
+    return tal.optimize(chain, dataset, judge, store=store, return_result=True, **options)
 
 
 def test_a_chain_learns(store: str) -> None:
