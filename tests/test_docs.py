@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import re
 from pathlib import Path
@@ -114,16 +115,18 @@ def test_the_textgrad_programs_learn(page, section):
 
     better = "def extract_answer(response):\n    return response.split()[-1]"
 
+    versions = itertools.count(1)
+
     def answer(messages):
         if "You improve a program" in str(messages[0]):
-            given = {"system_prompt": "Count aloud.", "extract_answer": better}
+            given = {"system_prompt": f"Count aloud, version {next(versions)}.", "extract_answer": better}
             asked = {name: value for name, value in given.items() if f'name="{name}"' in str(messages[1])}
             return "".join(f'<value name="{name}">\n{value}\n</value>\n' for name, value in asked.items())
         return "It is 3"
 
     engine = tat.as_engine(ta.ScriptedLM(answer))
     known = run(ROOT / page, {"engine": engine}, section=section)
-    assert known["prompt"].value == "Count aloud."
+    assert known["prompt"].value.startswith("Count aloud, version ")
     assert known["extract"](known["model"](known["question"])).value == "3"
 
 

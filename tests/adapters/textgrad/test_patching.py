@@ -58,6 +58,26 @@ def test_every_name_is_ours_inside(engine, prompt, proposing):
     assert str(session).startswith("1 step, 1 with new values: 1 model call of the optimizer, about ")
 
 
+def test_the_first_program_of_textgrads_users(engine, proposing):
+    """A model's own answer is improved: it was computed, so the graph ends there; one call, none in backward."""
+    asked = engine(proposing(concise_and_accurate_answer="It takes 2 hours for 30 shirts, too."))
+    tg.set_backward_engine(asked, override=True)
+    with tat.patched() as session:
+        model = tg.BlackboxLLM(asked)
+        question = tg.Variable("How long?", role_description="question to the LLM", requires_grad=False)
+        answer = model(question)
+        answer.set_role_description("concise and accurate answer to the question")
+        optimizer = tg.TGD(parameters=[answer])
+        loss = tg.TextLoss("Evaluate the answer, be critical.")(answer)
+        before = len(asked.asked)
+        loss.backward()
+        optimizer.step()
+    assert answer.value == "It takes 2 hours for 30 shirts, too."
+    assert len(asked.asked) == before + 1
+    assert session.textgrad_calls == 2
+    assert "How long?" not in session.steps[0].prompt
+
+
 def test_a_module_imported_inside_has_textgrads_names_afterwards():
     """With one `patched` inside the other, too: each takes back what is its own."""
     late = types.ModuleType("module_imported_late")
