@@ -464,6 +464,27 @@ def test_an_engine_may_be_anything_that_answers(prompt):
         assert prompt.value == "Think first."
 
 
+def test_a_small_model_is_asked_in_its_own_way(engine, prompt):
+    """About one parameter at a time, with a grammar for the reply; it comes through the engine unchanged."""
+    other = text("Say it.", "second prompt", True)
+    lm = ta.ScriptedLM(
+        lambda messages: (
+            f'<value name="{"second" if "Say it." in str(messages) else "system"}_prompt">\nCount.\n</value>'
+        ),
+        profile="small",
+        supports_grammar=True,
+    )
+    optimizer = tat.TGD([prompt, other], engine=lm)
+    asked = engine()
+    value = tg.BlackboxLLM(asked, other)(tg.BlackboxLLM(asked, prompt)(text("2 + 2?", "query")))
+    tg.TextLoss("Is it right?", asked)(value).backward()
+    optimizer.step()
+    assert len(lm.calls) == optimizer.last.calls == 1
+    assert "grammar" in lm.calls[0].options
+    assert len(optimizer.last.changed) == 1
+    assert "Count." in next(iter(optimizer.last.changed.values()))
+
+
 def test_tokens_are_counted(engine, prompt, proposing):
     """Those the model says; estimates, said to be such, for engines that say none."""
     asked = engine(proposing(system_prompt="Think first."))
