@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,10 @@ class Session:
     def add(self, step: Step) -> None:
         """Keep a step; one of a forked process is left for this one to read."""
         if os.getpid() != self._process:
-            with (self._forks / str(os.getpid())).open("a", encoding="utf-8") as file:
+            with (
+                suppress(FileNotFoundError),  # the session is over there
+                (self._forks / str(os.getpid())).open("a", encoding="utf-8") as file,
+            ):
                 file.write(f"{json.dumps(asdict(step))}\n")
             return
         with self._lock:
@@ -50,6 +53,8 @@ class Session:
 
     def collect(self) -> None:
         """Read what forked processes left, those of the lowest number first."""
+        if os.getpid() != self._process:
+            return
         for path in sorted(self._forks.glob("*"), key=lambda path: int(path.name)):
             lines = path.read_text(encoding="utf-8").splitlines()
             self.steps += [_read_step(json.loads(line)) for line in lines]

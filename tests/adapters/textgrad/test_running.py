@@ -155,6 +155,15 @@ def test_a_script_that_fails_fails_as_it_would(tmp_path):
     assert "there is no file 'nothing.py'" in missing.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_child_that_runs_to_the_end_reports_nothing(tmp_path):
+    """One report, by the process that was started."""
+    (tmp_path / "forks.py").write_text("import os\nif os.fork():\n    os.wait()\nprint('end', flush=True)\n")
+    done = run("-m", "trace_adapters_textgrad", "--report", "r.json", "forks.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "end\nend\n")
+    assert done.stderr.count("No optimizer of TextGrad made a step.") == 1
+
+
 @pytest.mark.parametrize(
     ("statement", "logs"), [("import trace_adapters_textgrad.shims", False), ("import textgrad", True)]
 )
