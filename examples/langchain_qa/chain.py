@@ -25,7 +25,8 @@ def extract_answer(response: str) -> str:
     """Read the answer out of the model's response.
 
     Returns the answer alone, in exactly the form that is expected: for example a number like 8, Yes or No, or the
-    letter of an option in parentheses like (A). The response is free text; this must never raise.
+    letter of an option in parentheses like (A). The response is free text, which often counts or reasons
+    first and names the answer at its end; this must never raise.
     """
     return response.split("Answer:")[1].strip()
 
