@@ -209,6 +209,24 @@ def test_settings_that_cannot_work_are_told_before_anything_is_written(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("split", ["trainset", "valset"])
+def test_different_examples_with_one_id_are_refused(tmp_path, split):
+    """An example runs once, so of two with one id the second would silently get the score of the first."""
+    examples = {"trainset": EXAMPLES, "valset": EXAMPLES}
+    examples[split] = [{**example, "id": n // 2} for n, example in enumerate(EXAMPLES)]
+    with pytest.raises(DataError, match=f"Examples 1 and 2 of {split} differ, and both have the id '0'"):
+        ta.optimize(Program(), metric=exact, optimizer=Script({}), store=f"sqlite:///{tmp_path}/s.db", **examples)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_example_may_stand_twice(tmp_path):
+    """Examples that are drawn more than once keep their id; they run once."""
+    examples = [{**EXAMPLES[0], "id": 7}] * 3
+    store = f"sqlite:///{tmp_path}/s.db"
+    result = ta.optimize(Program(), examples, exact, optimizer=Script({}), store=store, max_steps=0, progress=False)
+    assert len(result.study.evaluations()) == 1
+
+
 def test_a_model_that_cannot_be_reached_is_no_score(tmp_path):
     """Infrastructure is not the candidate's fault: the run stops, and can go on later."""
 

@@ -132,7 +132,7 @@ def optimize(
 
     Raises:
         SettingError: For options that cannot work.
-        DataError: For an empty training or validation set.
+        DataError: For an empty training or validation set, or two different examples in one with the same id.
         MetricError: If the metric fails: the study keeps what was done.
         ModelError: If a model cannot be reached: go on later with `resume=True`.
         SandboxUnavailable: If this machine does not have the sandbox.
@@ -148,6 +148,8 @@ def optimize(
         _examples(trainset, "trainset"),
         _examples(trainset if valset is None else valset, "valset"),
     )
+    _require_own_ids(target, train, "trainset")
+    _require_own_ids(target, validation, "valset")
     parameters = target.parameters()
     if not parameters:
         raise SettingError(
@@ -329,6 +331,19 @@ def _examples(examples: Any, name: str) -> list[Any]:
     if not found:
         raise DataError(f"{name} is empty; give at least one example.")
     return found
+
+
+def _require_own_ids(target: Target, examples: Sequence[Any], name: str) -> None:
+    """Refuse different examples with one id: an example runs once, and the others would get its score."""
+    met: dict[str, tuple[int, str]] = {}
+    for position, example in enumerate(examples):
+        key, text = target.example_id(example, position), target.example_text(example)
+        first, known = met.setdefault(key, (position, text))
+        if text != known:
+            raise DataError(
+                f"Examples {first + 1} and {position + 1} of {name} differ, and both have the id {key!r}; give each an "
+                "id of its own, or none."
+            )
 
 
 def _digest(target: Target, *splits: Sequence[Any]) -> str:

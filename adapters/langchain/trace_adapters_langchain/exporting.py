@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from trace_adapters import CodeError
@@ -20,6 +21,8 @@ from trace_adapters_langchain.chains import children, shape_of
 from trace_adapters_langchain.functions import with_def
 
 _ARGUMENT_NAMES = {"BaseChatModel": "model", "BaseLLM": "model", "BaseTool": "tool", "BaseRetriever": "retriever"}
+
+_MADE_FROM_MESSAGES = {"input_types"}  # a chat prompt says itself what its placeholders take: types, no expressions
 
 
 def export_module(chain: Runnable[Any, Any], path: str | os.PathLike[str]) -> list[str]:
@@ -119,6 +122,8 @@ class _Writer:
             return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
         if value is None or isinstance(value, (str, int, float, bool)):
             return repr(value)
+        if inspect.isroutine(value):  # such as a partial variable that is asked for
+            return self._function_or_argument(value)
         raise _Unwritable(f"{type(value).__name__} {value!r:.60}")
 
     def _model(self, value: pydantic.BaseModel) -> str:
@@ -127,7 +132,8 @@ class _Writer:
             raise _Unwritable(type(value).__name__)
         name = self._import(_library_class(value))
         fields = type(value).model_fields
-        given = {n: getattr(value, n) for n in fields if n in value.model_fields_set and getattr(value, n) is not None}
+        told = value.model_fields_set - (_MADE_FROM_MESSAGES if isinstance(value, ChatPromptTemplate) else set())
+        given = {n: getattr(value, n) for n in fields if n in told and getattr(value, n) is not None}
         changed = {n: v for n, v in given.items() if not _is_default(fields[n], v)}
         shown = [f"{n}={self.write(v) if isinstance(v, Runnable) else self._field(v)}" for n, v in changed.items()]
         return f"{name}({', '.join(shown)})"
@@ -167,11 +173,17 @@ class _Writer:
         self.definitions.append(f"def _make_{name}():\n{textwrap.indent(body, '    ')}\n\n\n{name} = _make_{name}()\n")
         return name
 
+    def _function_or_argument(self, function: Any) -> str:
+        try:
+            return self._function(function)
+        except _Unwritable as error:
+            return self._argument(function, str(error))
+
     def _argument(self, value: Any, reason: str) -> str:
         if id(value) in self._names:
             return self._names[id(value)]
         stems = [_ARGUMENT_NAMES[base.__name__] for base in type(value).__mro__ if base.__name__ in _ARGUMENT_NAMES]
-        function = getattr(value, "func", None) or getattr(value, "afunc", None)
+        function = getattr(value, "func", None) or getattr(value, "afunc", None) or value
         stem = stems[0] if stems else getattr(function, "__name__", "step")
         name = self._free(stem if stem.isidentifier() else "step")
         self._remember(value, name)

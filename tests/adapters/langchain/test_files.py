@@ -13,7 +13,12 @@ from typing import Any
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate, FewShotChatMessagePromptTemplate, PromptTemplate
+from langchain_core.prompts import (
+    ChatPromptTemplate,
+    FewShotChatMessagePromptTemplate,
+    MessagesPlaceholder,
+    PromptTemplate,
+)
 from langchain_core.runnables import RunnableBranch, RunnableLambda, RunnablePassthrough
 
 import trace_adapters_langchain as tal
@@ -163,3 +168,22 @@ def test_an_export_asks_for_what_cannot_be_written(tmp_path: Path, answering: An
     )
     assert "TERSE" in run_alone(tmp_path, program)
     assert "def build(uses_helper, model):" in (tmp_path / "learned.py").read_text()
+
+
+def today() -> str:
+    return helper("today ")
+
+
+@pytest.mark.parametrize("placeholder", [MessagesPlaceholder("history", optional=True), ("placeholder", "{history}")])
+def test_prompts_with_placeholders_and_functions_are_exported(tmp_path: Path, placeholder: Any) -> None:
+    """Placeholders for messages are written down with their prompt; of its functions, those that can be."""
+    prompt = ChatPromptTemplate.from_messages([("system", "{mood}, {day}"), placeholder, ("human", "{q}")])
+    traced = tal.trace(prompt.partial(mood=lambda: "calm", day=today) | RunnableLambda(text_of))
+    better = traced.with_values({"prompt.system": "Learned. {mood}, {day}"})
+    assert better.export(tmp_path / "learned.py") == ["today"]
+    program = (
+        "from learned import build\nfor more in ({}, {'history': [('ai', 'one')]}):\n"
+        "    print(build(today=lambda: 'today today ').invoke({'q': '2+2', **more}))"
+    )
+    given = [{"q": "2+2"}, {"q": "2+2", "history": [("ai", "one")]}]
+    assert run_alone(tmp_path, program) == "\n".join(better.batch(given))
