@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from trace_adapters import AdapterError, Parameter, ParameterError
 from trace_adapters.extend import Value, unwrap
 from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.naming import name_of_role, unique_names
-from trace_adapters_textgrad.variables import VIEW, Choice, CodeVariable, Number, Template, fresh_copy, stored
+from trace_adapters_textgrad.variables import Choice, CodeVariable, Number, Template, fresh_copy, stored
 
 _VALUE: Any = Parameter.data  # the property, as it is on the class
 _lock = threading.RLock()
+# Beside the Variables, not in them: they are copied and pickled by others. A view holds its Variable, not the reverse.
+_views: WeakKeyDictionary[Any, weakref.ref[VariableParameter]] = WeakKeyDictionary()
 
 
 class VariableParameter(Parameter):
@@ -75,17 +79,19 @@ class VariableParameter(Parameter):
         twin.constraint, twin.named, twin._description = self.constraint, self.named, self._description
         twin.rename(self.key)
         twin.named = self.named
-        if vars(self.variable).get(VIEW) is self:
-            vars(twin.variable)[VIEW] = twin
+        if _view_of(self.variable) is self:
+            _keep_view(twin)
         memo[id(self)] = twin
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise AdapterError(f"The parameter {self.key!r} is a view on a Variable; pickle the Variable's value instead.")
+        """In a pickle a view becomes a parameter of its own, with the present value."""
+        self.read()
+        return super().__reduce__()
 
 
 def parameter(variable: Any, name: str | None = None, constraint: str = "") -> VariableParameter:
-    """A Variable as a parameter of larger graphs: the same one at each call.
+    """A Variable as a parameter of larger graphs: the same one at each call, as long as somebody holds it.
 
     Under `ta.using` the Variable's `value` is the candidate's, in this thread or task only.
 
@@ -95,16 +101,15 @@ def parameter(variable: Any, name: str | None = None, constraint: str = "") -> V
         constraint: What new values must satisfy, in words.
     """
     with _lock:
-        found = vars(variable).get(VIEW) if isinstance(variable, shims.Variable) else None
+        found = _view_of(variable)
         if found is None:
             found = VariableParameter(variable, name or name_of_variable(variable), constraint)
             found.named = name is not None
-            vars(variable)[VIEW] = found
+            _keep_view(found)
             _read_values_in_force()
         elif name is not None and name != found.key:
             found.rename(name)
-    view: VariableParameter = found
-    return view
+    return found
 
 
 def parameters_of(
@@ -142,18 +147,28 @@ def _nature(variable: Any) -> tuple[str, str, tuple[Any, ...], Any]:
     return "", "text", (), None if isinstance(variable, Template) else _check_text
 
 
+def _view_of(variable: Any) -> VariableParameter | None:
+    """The parameter that `parameter()` made for a Variable and that somebody still holds."""
+    found = _views.get(variable) if isinstance(variable, shims.Variable) else None
+    return None if found is None else found()
+
+
+def _keep_view(view: VariableParameter) -> None:
+    with _lock:
+        _views[view.variable] = weakref.ref(view)
+
+
 class _ValueInForce:
     """`Variable.value` for Variables that are parameters: the candidate's under `ta.using`, else their own."""
 
     def __get__(self, variable: Any, owner: Any = None) -> Any:
         if variable is None:
             return self
-        attributes: Mapping[str, Any] = vars(variable)
-        view = attributes.get(VIEW)
+        view = _view_of(variable)
         if view is not None:
             return view.encode(unwrap(view))
         try:
-            return attributes["value"]
+            return vars(variable)["value"]
         except KeyError:
             raise AttributeError("value") from None
 

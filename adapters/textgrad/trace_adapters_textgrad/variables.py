@@ -13,7 +13,6 @@ from trace_adapters import ParameterError
 from trace_adapters.extend import LearnedFunction
 from trace_adapters_textgrad import shims
 
-VIEW = "_trace_adapters_parameter"  # attribute of a Variable: the parameter that `parameter()` made for it
 FAILED = "(execution failed)"
 _FENCED = re.compile(r"\s*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?[ \t]*\1\s*", re.DOTALL)
 
@@ -157,7 +156,6 @@ def fresh_copy(variable: Any, memo: dict[int, Any]) -> Any:
     """A Variable with the same value and role, without history and gradients."""
     if id(variable) not in memo:
         twin = copy.copy(variable)
-        vars(twin).pop(VIEW, None)
         twin.predecessors, twin.grad_fn = set(), None
         twin.reset_gradients()
         memo[id(variable)] = twin

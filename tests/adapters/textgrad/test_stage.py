@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -213,6 +216,35 @@ def test_a_trainable_function_is_a_stage(tmp_path):
         assert stage("Yes").data == "seY"
     with pytest.raises(ta.ParameterError, match="There is no parameter"):
         ta.wrap(stage).with_values({"lower": "x"})
+
+
+def test_variables_and_traces_travel_in_pickles(engine, prompt):
+    """A Variable stays TextGrad's own; in a trace its parameter becomes one of its own."""
+    stage = tat.wrap(tg.BlackboxLLM(engine(echo), prompt))
+    graph = ta.propagate(stage("2 + 2?"), "wrong")
+    again = pickle.loads(pickle.dumps(graph))
+    assert [p.key for p in again.parameters] == ["system_prompt"]
+    assert again.candidate == {"system_prompt": "Be brief."}
+    assert [node.name for node in again.nodes] == [node.name for node in graph.nodes]
+    plain = tg.Variable("Be brief.", role_description="a prompt")
+    plain.gradients_context = {}  # TextGrad's own default holds a lambda, which no pickle takes
+    view = tat.parameter(plain)
+    assert "trace_adapters" not in str(vars(plain))
+    copied = pickle.loads(pickle.dumps(plain))
+    copied.set_value("Be long.")
+    assert (copied.value, view.data) == ("Be long.", "Be brief.")
+
+
+def test_a_view_lives_as_long_as_somebody_holds_it(prompt):
+    """The Variable holds nothing of ours, so nothing is kept alive."""
+    view = tat.parameter(prompt, "style")
+    assert tat.parameter(prompt) is view
+    alive = weakref.ref(view)
+    del view
+    gc.collect()
+    assert alive() is None
+    assert prompt.value == "Be brief."
+    assert tat.parameter(prompt).key == "system_prompt"
 
 
 def test_a_module_of_textgrad_can_be_optimized(engine, prompt, tmp_path):
