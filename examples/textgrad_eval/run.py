@@ -20,7 +20,7 @@ from examples.textgrad_eval.stages import Facts, code_stage, prompt_stage, solut
 from examples.textgrad_eval.table import write_table
 
 FUNCTIONS = "functions"
-CODE_TOKENS = 350  # of a reply that holds a function
+LONGER_TOKENS = 350  # of a reply that holds a function, or reasoning and an answer
 CELLS = (
     ("prompt", "object_counting"),
     ("code", FUNCTIONS),
@@ -50,7 +50,7 @@ class Size:
     test: int = 20
     steps: int = 2
     batch: int = 2
-    solutions: int = 6
+    solutions: int = 4
     rounds: int = 2
     problems: int = 8
 
@@ -71,7 +71,7 @@ def measure(
         start: What `START` measured; None only for `START` itself.
     """
     tally, began = Tally(), time.monotonic()
-    engines = Engines.of(lm, CODE_TOKENS, CODE_TOKENS) if stage == "code" else Engines.of(lm)
+    engines = Engines.of(lm) if stage == "prompt" else Engines.of(lm, LONGER_TOKENS, LONGER_TOKENS)
     with tally.listening():
         if stage == "prompt":
             split = load(task, path, seed=seed, sizes=(size.train, size.val, size.test))

@@ -134,7 +134,7 @@ def solution_stage(
     replies: list[list[str]] = []
     for number, example in enumerate(split.test):
         if method == START or start is None:
-            ask = f"Think step by step in at most three short sentences. {LETTER_RULE}\n\n{example.question}"
+            ask = f"{example.question}\n\nReply with one short sentence of reasoning and a last line. {LETTER_RULE}"
             replies.append([engines.student(ask)])
         else:
             first = start["replies"][number][0]
