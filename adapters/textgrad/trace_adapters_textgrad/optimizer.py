@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from trace_adapters import SettingError
 from trace_adapters_textgrad import shims
-from trace_adapters_textgrad.engines import as_engine, as_lm
+from trace_adapters_textgrad.engines import as_engine
 from trace_adapters_textgrad.training import MEMORY, Options, Step, Task, Trainer
 
 
@@ -55,13 +55,13 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
         on_step: Callable[[Step], None] | None = None,
     ) -> None:
         super().__init__(
-            parameters,
+            _listed(parameters),
             verbose,
             as_engine(engine),
-            constraints,
+            _listed(constraints),
             new_variable_tags,
             optimizer_system_prompt,
-            in_context_examples,
+            _listed(in_context_examples),
             gradient_memory,
         )
         options = _chosen(
@@ -74,7 +74,7 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             max_prompt_tokens=max_prompt_tokens,
             on_step=on_step,
         )
-        self.trainer = _trainer(self, options, optimizer_system_prompt, gradient_memory, insist=False)
+        self.trainer = _trainer(self, options, gradient_memory)
 
     @property
     def last(self) -> Step | None:
@@ -90,10 +90,10 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
         """Set new values, from one model call.
 
         Raises:
-            SettingError: If no `backward()` came since the last step.
+            SettingError: If no `backward()` came since the last step, and no parameter has a gradient.
             ModelError: If no reply could be used and `on_error` is "raise".
         """
-        step: Step = self.trainer.step()
+        step = _step(self)
         _log(self, step)
         for parameter in self.parameters:
             if self.verbose:
@@ -131,11 +131,11 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
     ) -> None:
         super().__init__(
             as_engine(engine),
-            parameters or [],
+            _listed(parameters),
             momentum_window or 1,  # TextGrad's own returns something from __init__ for 0, which Python refuses
-            constraints,
+            _listed(constraints),
             new_variable_tags,
-            in_context_examples,
+            _listed(in_context_examples),
             optimizer_system_prompt,
         )
         self.momentum_window = momentum_window
@@ -149,7 +149,7 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
             max_prompt_tokens=max_prompt_tokens,
             on_step=on_step,
         )
-        self.trainer = _trainer(self, options, optimizer_system_prompt, momentum_window, insist=momentum_window > 0)
+        self.trainer = _trainer(self, options, momentum_window)
 
     @property
     def last(self) -> Step | None:
@@ -163,7 +163,7 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
 
     def step(self) -> None:
         """Set new values, from one model call; see `TextualGradientDescent.step`."""
-        _log(self, self.trainer.step())
+        _log(self, _step(self))
 
 
 TGD = TextualGradientDescent
@@ -182,15 +182,36 @@ def _chosen(defaults: Options, **given: Any) -> Options:
     return replace(options, on_step=tell_both)
 
 
-def _trainer(self: Any, options: Options, system_prompt: str, past: int, *, insist: bool) -> Trainer:
+def _listed(given: Iterable[Any] | None) -> list[Any]:
+    """A list as it is; a single text as a list of one."""
+    if isinstance(given, list):
+        return given
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def _trainer(self: Any, options: Options, past: int) -> Trainer:
     if not self.parameters:
         raise SettingError("An optimizer needs at least one parameter: a textgrad.Variable with a text.")
     if tuple(self.new_variable_tags) != shims.NEW_VARIABLE_TAGS:
         warnings.warn("new_variable_tags has no use here: replies name the variables that they change.", stacklevel=3)
-    own = "" if system_prompt == shims.OPTIMIZER_SYSTEM_PROMPT else self.optimizer_system_prompt
-    task = Task(tuple(self.constraints), tuple(self.in_context_examples), own, insist)
     memory = options.memory if options.memory is not None else past or MEMORY
-    return Trainer(self.parameters, as_lm(self.engine), task, options, memory)
+    return Trainer(self.parameters, self.engine, _task(self), options, memory)
+
+
+def _task(self: Any) -> Task:
+    """What the attributes say now."""
+    start, end = self.new_variable_tags
+    usual = shims.OPTIMIZER_SYSTEM_PROMPT.format(new_variable_start_tag=start, new_variable_end_tag=end)
+    own = "" if self.optimizer_system_prompt == usual else self.optimizer_system_prompt
+    insist = getattr(self, "momentum_window", 0) > 0
+    return Task(tuple(_listed(self.constraints)), tuple(_listed(self.in_context_examples)), own, insist)
+
+
+def _step(self: Any) -> Step:
+    """A step under the attributes of now, which TextGrad reads at every step, too."""
+    self.trainer.heed(self.engine, _task(self))
+    step: Step = self.trainer.step()
+    return step
 
 
 def _log(self: Any, step: Step) -> None:

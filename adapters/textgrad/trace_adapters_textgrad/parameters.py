@@ -66,6 +66,10 @@ class VariableParameter(Parameter):
             self._seen = text
         return super().read()
 
+    def constrain(self, constraint: str) -> None:
+        """Say in words what new values must satisfy, beside what the Variable itself demands."""
+        self.constraint = "\n".join(part for part in (_nature(self.variable)[0], constraint) if part)
+
     def encode(self, value: Any) -> str:
         """A value as the text that stands in the Variable."""
         return json.dumps(value) if isinstance(self.variable, Number) else str(value)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trace_adapters as ta
 from trace_adapters.extend import (
     CallRecord,
     LanguageModel,
-    Optimizer,
     Outcome,
     Usage,
     count_tokens,
@@ -20,6 +19,7 @@ from trace_adapters.extend import (
     unwrap,
 )
 from trace_adapters_textgrad import live, shims
+from trace_adapters_textgrad.engines import as_lm
 from trace_adapters_textgrad.graph import Recovery
 from trace_adapters_textgrad.operations import ancestors_of, backward_calls, judged_parts
 from trace_adapters_textgrad.parameters import parameters_of
@@ -136,6 +136,10 @@ class _Captured:
     textgrad_calls: int = 0
 
 
+class _Reasoning(shims.Variable):  # type: ignore[misc]
+    """The gradient that a step of ours leaves on a parameter; nothing to learn from."""
+
+
 class Trainer:
     """Trains Variables from the losses that depend on them.
 
@@ -144,11 +148,12 @@ class Trainer:
         last: The last step.
     """
 
-    def __init__(self, variables: Iterable[Any], lm: LanguageModel, task: Task, options: Options, memory: int) -> None:
+    def __init__(self, variables: Iterable[Any], engine: Any, task: Task, options: Options, memory: int) -> None:
         self.parameters = parameters_of(variables, options.names, "\n".join(task.constraints))
         self.options = options
         self.last: Step | None = None
-        self._optimizer = _make_optimizer(list(self.parameters.values()), lm, task, options, memory)
+        self._engine, self._task = engine, task
+        self._optimizer = _make_optimizer(list(self.parameters.values()), as_lm(engine), task, options, memory)
         self._captured = _Captured()
         self._asked = 0
         self._left: dict[str, Any] | None = None  # the values after the last step
@@ -175,6 +180,18 @@ class Trainer:
             mine.judgements += kept.judgements
             mine.textgrad_calls += kept.textgrad_calls
 
+    def heed(self, engine: Any, task: Task) -> None:
+        """Take another model or another task from now on; what was remembered stays."""
+        with self._lock:
+            if engine is self._engine and task == self._task:
+                return
+            memory, parameters = self._optimizer.memory, list(self.parameters.values())
+            self._optimizer = _make_optimizer(parameters, as_lm(engine), task, self.options, memory.size)
+            self._optimizer.memory = memory
+            self._engine, self._task = engine, task
+            for parameter in parameters:
+                parameter.constrain("\n".join(task.constraints))
+
     def forget(self) -> None:
         """Forget the losses captured so far."""
         with self._lock:
@@ -184,12 +201,12 @@ class Trainer:
         """Ask for new values and set them, all or none.
 
         Raises:
-            SettingError: If no loss was captured since the last step.
+            SettingError: If no loss was captured since the last step, and no parameter has a gradient.
             ModelError: If the model cannot be asked: the losses are kept. If no reply could be used and `on_error` is
                 "raise".
         """
         with self._lock:
-            return self._step(self._captured)
+            return self._step(self._with_gradients(self._captured))
 
     def _step(self, captured: _Captured) -> Step:
         if not captured.traces:
@@ -234,6 +251,20 @@ class Trainer:
         self._finish(step, captured, may_raise=not proposal.repeats)
         return step
 
+    def _with_gradients(self, captured: _Captured) -> _Captured:
+        """The losses, and what the program or a backward pass of TextGrad's own put on the parameters."""
+        found: dict[Any, str] = {}
+        for variable in self.parameters:
+            said = {gradient.value for gradient in variable.gradients if not isinstance(gradient, _Reasoning)}
+            found[variable] = "\n".join(sorted(text for text in said if text.strip()))
+        given = {variable: text for variable, text in found.items() if text}
+        return replace(
+            captured,
+            traces=[*captured.traces, *(ta.propagate(self.parameters[v], text) for v, text in given.items())],
+            reached=captured.reached | given.keys(),
+            judgements=[*captured.judgements, *(text[:_JUDGED] for text in given.values())],
+        )
+
     def _ask(self, traces: Sequence[ta.TraceGraph], base: Mapping[str, Any]) -> tuple[Any, list[str]]:
         """The first usable proposal, asked for twice at most; the reasons why others were not."""
         rejected: list[str] = []
@@ -253,7 +284,7 @@ class Trainer:
         for variable in captured.reached:
             said = step.reasoning or "; ".join(step.rejected) or "No reasoning was given."
             role = f"feedback to {variable.get_role_description()}"
-            variable.gradients = {shims.Variable(said, requires_grad=False, role_description=role)}
+            variable.gradients = {_Reasoning(said, requires_grad=False, role_description=role)}
         self.forget()
         if self.options.on_step is not None:
             self.options.on_step(step)
@@ -283,18 +314,15 @@ class Trainer:
             )
 
 
-def _make_optimizer(
-    parameters: Sequence[Any], lm: LanguageModel, task: Task, options: Options, memory: int
-) -> Optimizer:
+def _make_optimizer(parameters: Sequence[Any], lm: LanguageModel, task: Task, options: Options, memory: int) -> Any:
     kind: Any = {"optoprime": ta.OptoPrime, "textgrad": ta.TextGrad}[options.optimizer]
-    made: Optimizer = kind(
+    return kind(
         parameters,
         lm=lm,
         objective=task.objective,
         memory_size=memory,
         max_prompt_tokens=options.max_prompt_tokens,
     )
-    return made
 
 
 def _prompt_of(records: Sequence[CallRecord]) -> str:

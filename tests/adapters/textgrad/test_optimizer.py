@@ -211,6 +211,36 @@ def test_a_step_without_a_loss_is_an_error(engine, prompt, proposing):
         optimizer.step()
 
 
+def test_gradients_that_are_there_already_are_learned_from(engine, prompt):
+    """As in TextGrad: an optimizer made after backward(), and gradients that a program puts on its Variables."""
+    asked = engine("Say how to think.")
+    tg.set_backward_engine(asked, override=True)
+    loss_of(asked, prompt, ["2 + 2?"]).backward()  # TextGrad's own
+    asked.answer = lambda *_: '<value name="system_prompt">\nThink first.\n</value>'
+    for kind in ("optoprime", "textgrad"):
+        prompt.set_value("Be brief.")
+        optimizer = tat.TGD([prompt], optimizer=kind)
+        prompt.gradients.add(text("Never rhyme."))
+        optimizer.step()
+        assert prompt.value == "Think first."
+        assert optimizer.last.calls == 1
+        assert "Never rhyme." in optimizer.last.prompt
+        assert ("Say how to think." in optimizer.last.prompt) == (kind == "optoprime")
+        with pytest.raises(ta.SettingError):  # what is there now is our own reasoning
+            optimizer.step()
+
+
+def test_a_gradient_put_beside_a_loss_is_not_lost(engine, prompt, proposing):
+    """Both are in the one question."""
+    asked = engine(proposing(system_prompt="Think first."))
+    optimizer = tat.TGD([prompt], engine=asked)
+    loss_of(asked, prompt, ["2 + 2?"]).backward()
+    prompt.gradients.add(text("Never rhyme."))
+    optimizer.step()
+    assert "2 + 2?" in optimizer.last.prompt
+    assert "Never rhyme." in optimizer.last.prompt
+
+
 def test_losses_add_up_until_the_step(engine, prompt, proposing):
     """Two calls of backward() are two runs in one prompt."""
     asked = engine(proposing(system_prompt="Think first."))
@@ -434,6 +464,37 @@ def test_names_and_own_instructions_reach_the_prompt(engine, prompt, proposing):
     optimizer.step()
     assert prompt.value == "Think first."
     assert "Prefer rhymes." in optimizer.last.prompt
+
+
+def test_what_is_set_on_the_optimizer_later_holds(engine, prompt, proposing):
+    """TextGrad reads these attributes at every step; so do we."""
+    before, asked = engine(), engine(proposing(system_prompt="Think first."))
+    optimizer = tat.TGD([prompt], engine=before, constraints=["Write English."])
+    optimizer.engine = asked
+    optimizer.constraints.append("No rhymes.")
+    optimizer.in_context_examples = ["Count aloud."]
+    optimizer.optimizer_system_prompt = "Be bold."
+    loss_of(asked, prompt).backward()
+    optimizer.step()
+    assert (prompt.value, before.asked) == ("Think first.", [])
+    for said in ("Write English.\nNo rhymes.", "Count aloud.", "Be bold."):
+        assert said in optimizer.last.prompt
+
+
+def test_lists_may_be_given_in_other_forms(engine, prompt, proposing):
+    """A single constraint as a text is one constraint, not one a letter; parameters may come from a generator."""
+    asked = engine(proposing(system_prompt="Think first."))
+    momentum = tat.TextualGradientDescentwithMomentum
+    for kind in (tat.TGD, momentum):
+        prompt.set_value("Be brief.")
+        parameters = (variable for variable in [prompt])
+        optimizer = kind(parameters=parameters, engine=asked, constraints="No rhymes.", in_context_examples="Count.")
+        loss_of(asked, prompt).backward()
+        optimizer.step()
+        assert prompt.value == "Think first."
+        assert "Constraint: No rhymes.\n" in optimizer.last.prompt
+        assert "examples:\nCount.\n" in optimizer.last.prompt
+        del optimizer
 
 
 def test_options_that_cannot_work_are_refused(engine, prompt):
