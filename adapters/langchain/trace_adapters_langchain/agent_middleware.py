@@ -51,10 +51,11 @@ class LearningMiddleware(AgentMiddleware[Any, Any]):
         return {key: parameter for overlay in self.overlays for key, parameter in overlay.parameters.items()}
 
     def plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What was learned, as arguments for `create_agent`: `system_prompt` and descriptions by name of the tool.
+        """What was learned: `system_prompt`, descriptions by name of the tool, those of arguments by tool and name.
 
-        `create_agent(model, tools, system_prompt=found["system_prompt"])`, and for each tool
-        `tool.description = found["tools"][tool.name]`.
+        `create_agent(model, tools, system_prompt=found["system_prompt"])`, for each tool
+        `tool.description = found["tools"][tool.name]`; `found["arguments"]`, if arguments have descriptions, goes
+        where the tools are written.
         """
         found: dict[str, Any] = {}
         if self._prompt is not None:
@@ -62,6 +63,8 @@ class LearningMiddleware(AgentMiddleware[Any, Any]):
         if self._tools is not None:
             tools = self._tools.plain(values).kwargs["tools"]
             found["tools"] = {tool["function"]["name"]: tool["function"].get("description", "") for tool in tools}
+            arguments = {tool["function"]["name"]: _described_arguments(tool) for tool in tools}
+            found.update({"arguments": arguments} if any(arguments.values()) else {})
         return found
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
@@ -87,3 +90,8 @@ class LearningMiddleware(AgentMiddleware[Any, Any]):
 
 def _hand_out(_: Any, *, tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return tools
+
+
+def _described_arguments(tool: Mapping[str, Any]) -> dict[str, str]:
+    properties = tool["function"].get("parameters", {}).get("properties", {})
+    return {name: facts["description"] for name, facts in properties.items() if "description" in facts}

@@ -124,8 +124,7 @@ def _read(returned: Any) -> Any:
 
 
 def _joined(results: Sequence[Any]) -> Any:
-    found = [(result, _one(result)) for result in results]
-    read = [(result, one) for result, one in found if isinstance(one, Feedback)]
+    read = [(result, Feedback.of(_one(result))) for result in results]
     scores = [one.score for _, one in read if one.score is not None]
     texts = [f"{key}: {one.text}" if (key := _field(result, "key")) else one.text for result, one in read if one.text]
     return Feedback(fmean(scores) if scores else None, "\n".join(texts)) if read else results

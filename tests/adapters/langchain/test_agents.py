@@ -357,6 +357,28 @@ def test_an_agent_learns(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_nothing_that_an_agent_learned_is_missing_in_its_plain_values() -> None:
+    """The descriptions of tools' arguments are trained, so they are among what comes out."""
+    pytest.importorskip("langchain.agents")
+
+    @tool(parse_docstring=True)
+    def find(item: str, shop: str = "") -> str:
+        """Find something.
+
+        Args:
+            item: What to find.
+            shop: Where.
+        """
+        return item
+
+    learns = tal.middleware(tools=[find, look_up])
+    assert list(learns.parameters) == ["find.description", "find.item", "find.shop", "look_up.description"]
+    assert learns.plain({"find.item": "One word."}) == {
+        "tools": {"find": "Find something.", "look_up": "Look something up."},
+        "arguments": {"find": {"item": "One word.", "shop": "Where."}, "look_up": {}},
+    }
+
+
 def test_middleware_needs_something_to_train() -> None:
     with pytest.raises(ta.SettingError, match="trains nothing else"):
         tal.middleware()

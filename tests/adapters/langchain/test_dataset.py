@@ -135,6 +135,11 @@ def several(outputs: Any, reference_outputs: Any) -> Any:
     return [{"key": "exact", "score": right, "comment": "x"}, {"key": "short", "score": 1.0, "comment": "y"}]
 
 
+def mixed(example: Any, prediction: Any) -> Any:
+    right = prediction == example["answer"]
+    return [{"key": "exact", "score": right, "comment": "x"}, 1.0, (float(right), "y"), True, ta.Feedback(1.0, "z")]
+
+
 async def awaited(outputs: Any, reference_outputs: Any) -> Any:
     return {"score": float(outputs["output"] == reference_outputs["answer"]), "comment": "seen"}
 
@@ -161,6 +166,7 @@ class StringEvaluator:
         (langsmith_new, ta.Feedback(1.0, ""), ta.Feedback(0.0, "")),
         (openevals, ta.Feedback(1.0, ""), ta.Feedback(0.0, "")),
         (several, ta.Feedback(1.0, "exact: x\nshort: y"), ta.Feedback(0.5, "exact: x\nshort: y")),
+        (mixed, ta.Feedback(1.0, "exact: x\ny\nz"), ta.Feedback(0.6, "exact: x\ny\nz")),
         (awaited, ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
         (RunEvaluator(), ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
         (StringEvaluator(), ta.Feedback(1.0, "seen"), ta.Feedback(0.0, "seen")),
@@ -185,6 +191,12 @@ def test_langsmiths_own_decorator() -> None:
 def test_only_text_is_no_score() -> None:
     with pytest.raises(ta.MetricError, match=r"must give a score.*Feedback\(score, text\)"):
         call_metric(Metric(lambda example, output: "not so good"), ROW, "a")
+
+
+def test_a_list_with_what_is_no_judgement_is_refused() -> None:
+    """Of several judgements none is dropped: the mean of the others would be another score."""
+    with pytest.raises(ta.MetricError, match="object"):
+        call_metric(Metric(lambda example, output: [1.0, object()]), ROW, "a")
 
 
 def test_a_metric_that_raises_is_named() -> None:
