@@ -10,10 +10,9 @@ from trace_adapters.extend import Operation
 from trace_adapters_langchain import leaves
 from trace_adapters_langchain.flows import INSIDE, Failure, Fields, Flow, Whole, chosen, free_name
 from trace_adapters_langchain.recording import RecordedRun
-from trace_adapters_langchain.slots import Tree, place_of
+from trace_adapters_langchain.slots import GRAPH_STEP, Tree, place_of
 
 MERGED = Operation("merged", "The state's own rule merged these values into one.")
-_STEP = "graph:step:"
 
 
 class Calls(Protocol):
@@ -134,7 +133,7 @@ def _steps(runs: Iterable[RecordedRun]) -> list[list[RecordedRun]]:
 
 
 def _step(run: RecordedRun) -> int | None:
-    numbers = [tag[len(_STEP) :] for tag in run.tags if tag.startswith(_STEP)]
+    numbers = [tag[len(GRAPH_STEP) :] for tag in run.tags if tag.startswith(GRAPH_STEP)]
     return int(numbers[0]) if numbers and numbers[0].isdigit() else None
 
 

@@ -12,6 +12,8 @@ from trace_adapters_langchain.recording import RecordedRun, Recorder
 Where = tuple[str, Any]
 """A place: ("step", 2), ("key", "question"), ("condition", 1), ("branch", "default"), ("attempt", 2)."""
 
+GRAPH_STEP = "graph:step:"
+
 _PREFIXES = (
     ("seq:step:", "step", True),
     ("map:key:", "key", False),
@@ -63,7 +65,7 @@ class Tree:
         """The runs inside the told parent that this run must be in, if it has no place in the parent itself."""
         begun = [one for one in self._children.get(told, ()) if _is_open(one, run)]
         places = self._named[run.id]
-        if not begun or self._belongs(places, told):
+        if not begun or self._belongs(places, told) or (not places and is_node(run)):
             return []
         others = [self._family(one) for one in self._told[told] if one is not run]
         merged = set.intersection(*others) if others else set()  # the parent's own places, which LangChain merged in
@@ -90,6 +92,8 @@ class Tree:
 
     def _fits(self, run: RecordedRun, parent: RecordedRun) -> bool:
         """Whether a run may be the next one in a parent, by its place and its input."""
+        if parent.kind != "chain":  # a model that runs beside it, on the same input
+            return False
         place = self._place(run)
         if place is not None and place[0] == "step" and place[1] > 1:
             before = [one for one in self.inside(parent) if self._place(one) == ("step", place[1] - 1)]
@@ -127,6 +131,11 @@ class Tree:
         if run.name.startswith("RunnableAssign<") and len(inside) == 1 and self.kind(inside[0]) == "parallel":
             return "assign"
         return None
+
+
+def is_node(run: RecordedRun) -> bool:
+    """Whether a run is a node of a graph, of which many may run side by side on one input."""
+    return any(tag.startswith(GRAPH_STEP) for tag in run.tags)
 
 
 def place_of(tags: Sequence[str]) -> Where | None:

@@ -113,6 +113,24 @@ def test_nodes_of_one_step_do_not_feed_each_other() -> None:
     assert not reaches(lift(app, question="why")["answer"], "look")
 
 
+def test_nodes_that_run_at_the_same_time_stay_apart() -> None:
+    """Of nodes that have the same input and overlap, none is taken for a part of the other."""
+    both = threading.Barrier(2, timeout=20)
+
+    def seen(state: State) -> Any:
+        both.wait()
+        return {"facts": ["seen"]}
+
+    def drawn(state: State) -> Any:
+        both.wait()
+        return {"draft": "drawn"}
+
+    app = graph_of((START, "seen"), (START, "drawn"), ("seen", END), ("drawn", END), seen=seen, drawn=drawn)
+    found = lift(app, question="why")
+    assert [reaches(found["facts"], name) for name in ("seen", "drawn")] == [True, False]
+    assert [reaches(found["draft"], name) for name in ("seen", "drawn")] == [False, True]
+
+
 def test_who_chose_a_node_is_a_control_edge() -> None:
     def route(state: State) -> str:
         return "say"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -153,3 +154,21 @@ def walk(node: Any) -> list[Any]:
         found.append(one)
         waiting += one.sources
     return found
+
+
+def test_models_that_are_asked_at_the_same_time_stay_apart(answering: Any) -> None:
+    """Of models that answer one question side by side, none is taken for a part of the other."""
+    both = threading.Barrier(2, timeout=20)
+
+    def answer(text: str) -> str:
+        both.wait()
+        return text
+
+    async def ask_both(question: str) -> str:
+        first, second = answering(answer), answering(answer)
+        return str(await asyncio.gather(first.ainvoke(question), second.ainvoke(question)))
+
+    node = asyncio.run(tal.Traced(RunnableLambda(ask_both), ()).anode("why"))
+    models = [one for one in node.sources if one.name == "model"]
+    assert len(models) == 2
+    assert not any("model" in names(source) for one in models for source in one.sources)
