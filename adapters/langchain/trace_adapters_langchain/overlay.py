@@ -114,7 +114,8 @@ class Ambient:
 
 def taken(trainable: Any) -> tuple[tuple[str, ...], list[Overlay]]:
     """What the user named, as names and as parts with an overlay of their own."""
-    listed = [trainable] if isinstance(trainable, str) or hasattr(trainable, "overlays") else list(trainable or ())
+    alone = isinstance(trainable, str) or not isinstance(trainable or (), Iterable)
+    listed = [trainable] if alone else list(trainable or ())
     names = tuple(one for one in listed if not hasattr(one, "overlays"))
     return names, [overlay for one in listed for overlay in getattr(one, "overlays", ())]
 

@@ -29,6 +29,11 @@ from trace_adapters_langchain.parts import CODE, EXAMPLES, KINDS, PROMPT, TOOL, 
 TRAIN = (PROMPT, EXAMPLES, CODE, TOOL)
 """The kinds that are trainable unless something else is asked for; partial variables are often not prose."""
 
+_HIDDEN = (
+    "What stands in a graph's nodes, in closures or in a RunnableWithMessageHistory cannot be seen from outside: wrap "
+    "it where it is made, `ask = tal.trainable(prompt)`, and say tal.optimize(..., trainable=[ask])."
+)
+
 _CORE_KINDS = {PROMPT: "text", EXAMPLES: "json", CODE: "code", TOOL: "text"}
 _OWN_MODULES = ("langchain", "langgraph", "langsmith", "trace_adapters_langchain")
 
@@ -128,7 +133,10 @@ def select(inventory: Inventory, trainable: str | Sequence[str] | None) -> list[
         SettingError: If a name or glob matches nothing; with the reason, if it is the name of what cannot be trained.
         AdapterError: If nothing is left.
     """
-    wanted = TRAIN if trainable is None else (trainable,) if isinstance(trainable, str) else tuple(trainable)
+    wanted = TRAIN if trainable is None else (trainable,) if isinstance(trainable, str) else trainable
+    if not isinstance(wanted, Iterable) or not all(isinstance(name, str) for name in wanted):
+        raise SettingError(f"trainable must be kinds, names or globs, e.g. ['prompt'], got {trainable!r}.")
+    wanted = tuple(wanted)
     for name in wanted:
         if name not in KINDS and not any(fnmatchcase(found.key, name) for found in inventory.found):
             raise SettingError(_unknown(inventory, name))
@@ -138,9 +146,8 @@ def select(inventory: Inventory, trainable: str | Sequence[str] | None) -> list[
         if any(found.part.kind == name or fnmatchcase(found.key, name) for name in wanted)
     ]
     if not chosen:
-        raise AdapterError(
-            f"The chain has nothing to train of {', '.join(map(repr, wanted)) or 'an empty list'}. {_listed(inventory)}"
-        )
+        asked = ", ".join(map(repr, wanted)) or "an empty list: say trainable=['prompt'] or the like"
+        raise AdapterError(f"The chain has nothing to train of {asked}. {_listed(inventory)}")
     return chosen
 
 
@@ -154,7 +161,8 @@ def _unknown(inventory: Inventory, name: str) -> str:
 def _listed(inventory: Inventory) -> str:
     there = f"There are {', '.join(found.key for found in inventory.found) or 'none'}; kinds are {', '.join(KINDS)}."
     refused = " ".join(f"Not {name!r}: {why}" for name, why in inventory.refused.items())
-    return f"{there} {refused}".strip()
+    hidden = "" if inventory.found or inventory.refused else _HIDDEN
+    return f"{there} {refused}{hidden}".strip()
 
 
 def _walk(chain: Any, path: tuple[str, ...] = (), slots: tuple[Slot, ...] = ()) -> Iterator[tuple[Any, Any, Any]]:

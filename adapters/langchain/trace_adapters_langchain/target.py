@@ -71,6 +71,10 @@ class LangchainTarget:
     ) -> None:
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
             raise SettingError(f"timeout_s must be a number of seconds or None, got {timeout_s!r}.")
+        if config is not None and not isinstance(config, Mapping) and not callable(config):
+            raise SettingError(f"config must be a RunnableConfig or a function that makes one, got {config!r}.")
+        if inputs is not None and not isinstance(inputs, str | Sequence):
+            raise SettingError(f"inputs must be a field or a list of fields, got {inputs!r}.")
         named, ambient = taken(trainable)
         self.program = program
         self._traced = _traced(program, named, bool(ambient), trust)

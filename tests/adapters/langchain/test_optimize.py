@@ -12,10 +12,12 @@ import pytest
 
 pytest.importorskip("langchain_core")
 
+from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, FewShotChatMessagePromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableSequence
+from langchain_core.runnables.history import RunnableWithMessageHistory
 
 import trace_adapters as ta
 import trace_adapters_langchain as tal
@@ -157,7 +159,10 @@ def test_a_message_as_output_reaches_the_metric_as_it_is() -> None:
     [
         ({"trainable": ()}, ta.AdapterError, "nothing to train.*extract_answer"),
         ({"trainable": ["prompt.sytem"]}, ta.SettingError, r"No parameter matches 'prompt.sytem'.*prompt\.system"),
+        ({"trainable": 3}, ta.SettingError, "trainable must be kinds, names or globs.*got"),
         ({"timeout_s": 0}, ta.SettingError, "timeout_s must be"),
+        ({"config": 3}, ta.SettingError, "config must be a RunnableConfig or a function"),
+        ({"inputs": 3}, ta.SettingError, "inputs must be a field or a list"),
         ({"dataset": []}, ta.DataError, "dataset is empty"),
         ({"valset": [{"q": "x"}]}, ta.DataError, "Example 1 lacks 'question'"),
         ({"dataset": [*ROWS, {"quest": "x", "answer": "7"}]}, ta.DataError, "Example 9 lacks 'question'.*'quest'"),
@@ -177,6 +182,12 @@ def test_what_cannot_work_is_said_before_any_model_is_called(
 def test_a_chain_with_nothing_to_train(store: str) -> None:
     with pytest.raises(ta.SettingError, match=r"No parameter matches '\*'. There are none"):
         optimize(FakeListChatModel(responses=["x"]) | StrOutputParser(), store, trainable="*", inputs="question")
+
+
+def test_a_chain_that_hides_its_prompts_says_how_to_train_them() -> None:
+    """A wrapper that keeps the chain in a closure shows nothing, so the message says what to do."""
+    with pytest.raises(ta.AdapterError, match=r"RunnableWithMessageHistory.*tal\.trainable\(prompt\)"):
+        tal.trace(RunnableWithMessageHistory(PROMPT | FakeListChatModel(responses=["x"]), InMemoryChatMessageHistory))
 
 
 def test_a_lambda_without_source_is_named(store: str) -> None:
