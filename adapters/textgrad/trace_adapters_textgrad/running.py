@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if not options.module and not os.path.isfile(options.script):
         _parser().error(f"there is no file {options.script!r}")
+    if options.report is not None:
+        _check_report(options.report)
     if find_spec("textgrad") is None:
         _parser().error("TextGrad is not installed here; pip install 'trace-adapters[textgrad]'")
     report = None if options.report is None else os.path.abspath(options.report)  # the script may go elsewhere
@@ -68,6 +70,15 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
     """Run a module as `python -m NAME ARGUMENTS` does."""
     sys.argv = [name, *arguments]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _check_report(path: str) -> None:
+    """End here if the report could not be written when the script has ended."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        _parser().error(f"there is no folder {folder!r} for the report")
+    if os.path.isdir(path):
+        _parser().error(f"the report {path!r} is a folder; give the name of a file")
 
 
 def _parser() -> argparse.ArgumentParser:

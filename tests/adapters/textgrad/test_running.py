@@ -164,6 +164,15 @@ def test_a_child_that_runs_to_the_end_reports_nothing(tmp_path):
     assert done.stderr.count("No optimizer of TextGrad made a step.") == 1
 
 
+def test_a_report_that_cannot_be_written_is_refused_at_once(tmp_path):
+    """Not when a script of hours has ended."""
+    (tmp_path / "script.py").write_text("print('begun')\n")
+    for report, said in [("nowhere/r.json", "there is no folder"), (".", "is a folder")]:
+        done = run("-m", "trace_adapters_textgrad", "--report", report, "script.py", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize(
     ("statement", "logs"), [("import trace_adapters_textgrad.shims", False), ("import textgrad", True)]
 )
