@@ -107,7 +107,7 @@ test-lowest: $(LOWEST)/.ready
 FUZZ_SEED ?= $(shell date +%Y%m%d)
 FUZZ_CHAINS ?= 1000
 fuzz: $(READY)
-	FUZZ_SEED=$(FUZZ_SEED) FUZZ_CHAINS=$(FUZZ_CHAINS) $(BIN)/python -m pytest -q -s --timeout 3600 tests/adapters/langchain/test_fuzz.py
+	FUZZ_SEED=$(FUZZ_SEED) FUZZ_CHAINS=$(FUZZ_CHAINS) $(BIN)/python -m pytest -q -s tests/adapters/langchain/test_fuzz.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(BENCH) $(BENCHLC) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,7 +36,7 @@ from trace_adapters.extend import Value
 from trace_adapters_langchain.chains import walk
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-CHAINS = int(os.environ.get("FUZZ_CHAINS", "280"))
+CHAINS = int(os.environ.get("FUZZ_CHAINS", "120"))
 WAYS = ("invoke", "batch", "ainvoke", "abatch", "stream", "astream", "threads", "record", "record batch")
 KEYS = ("a", "b", "c")
 NAME = re.compile(r"L\d+")
@@ -446,6 +446,7 @@ def check_chain(seed: int) -> Counter[str]:
     return counts
 
 
+@pytest.mark.timeout(3600)
 def test_every_true_dependence_is_known() -> None:
     """No trace of a random chain misses a step, in any way to call it, and most have no step too many."""
     total: Counter[str] = Counter()
@@ -453,7 +454,8 @@ def test_every_true_dependence_is_known() -> None:
         for number in range(CHAINS):
             total += check_chain(SEED * 100_000 + number)
     assert total["runs"] >= 18 * CHAINS
-    assert total["exact"] >= 0.75 * total["runs"], total
+    if CHAINS >= 60:  # a share of few says nothing
+        assert total["exact"] >= 0.75 * total["runs"], total
     print(dict(total))
 
 
