@@ -208,7 +208,11 @@ def _task(self: Any) -> Task:
 
 
 def _step(self: Any) -> Step:
-    """A step under the attributes of now, which TextGrad reads at every step, too."""
+    """A step under the attributes of now, which TextGrad reads at every step, too; its parameters stay."""
+    if set(self.parameters) != set(self.trainer.parameters):
+        raise SettingError(
+            f"The parameters of a {type(self).__name__} cannot change after it was made; make a new one with them all."
+        )
     self.trainer.heed(self.engine, _task(self))
     step: Step = self.trainer.step()
     return step

@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a script; options stand before its name, what stands after it is its own."""
     options = _parser().parse_args(arguments)
     if not options.module and not os.path.isfile(options.script):
-        _parser().error(f"there is no file {options.script!r}")
+        said = "give the script in it" if os.path.isdir(options.script) else "give the name of a script"
+        _parser().error(f"there is no file {options.script!r}; {said}")
     if options.report is not None:
         _check_report(options.report)
     if find_spec("textgrad") is None:

@@ -481,6 +481,17 @@ def test_what_is_set_on_the_optimizer_later_holds(engine, prompt, proposing):
         assert said in optimizer.last.prompt
 
 
+def test_parameters_that_join_later_are_refused(engine, prompt):
+    """A Variable put into `optimizer.parameters` later would be trained by TextGrad, never by us: `step()` says so."""
+    asked = engine()
+    optimizer = tat.TGD([prompt], engine=asked)
+    other = tg.Variable("Be kind.", role_description="tone")
+    optimizer.parameters.append(other)
+    loss_of(asked, prompt).backward()
+    with pytest.raises(ta.SettingError, match="make a new one"):
+        optimizer.step()
+
+
 def test_lists_may_be_given_in_other_forms(engine, prompt, proposing):
     """A single constraint as a text is one constraint, not one a letter; parameters may come from a generator."""
     asked = engine(proposing(system_prompt="Think first."))

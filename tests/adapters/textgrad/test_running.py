@@ -153,6 +153,9 @@ def test_a_script_that_fails_fails_as_it_would(tmp_path):
     missing = run("-m", "trace_adapters_textgrad", "nothing.py", cwd=tmp_path)
     assert missing.returncode == 2
     assert "there is no file 'nothing.py'" in missing.stderr
+    folder = run("-m", "trace_adapters_textgrad", ".", cwd=tmp_path)
+    assert folder.returncode == 2
+    assert "give the script in it" in folder.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
