@@ -37,7 +37,7 @@ def test_lowest_versions_are_the_lower_bounds() -> None:
         match = REQUIREMENT.fullmatch(requirement)
         assert match
         wanted[match["name"]] = match["lowest"]
-    assert {name: tuple(map(int, version.split("."))) for name, version in pinned.items()} == {
+    assert {name: tuple(map(int, pinned[name].split("."))) for name in wanted} == {
         name: pad(version, pinned[name].count(".")) for name, version in wanted.items()
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,7 @@ class LearningMiddleware(AgentMiddleware[Any, Any]):
         changes: dict[str, Any] = {}
         if self._prompt is not None:
             (message,) = self._prompt.invoke({}).to_messages()
+            _warn_of_two_prompts(request, self._name)
             if hasattr(request, "system_message"):
                 changes["system_message"] = message
             else:  # before langchain 1.1
@@ -86,6 +88,15 @@ class LearningMiddleware(AgentMiddleware[Any, Any]):
             if self._tools.overlay.is_changed():
                 changes["tools"] = [learned.get(getattr(tool, "name", ""), tool) for tool in request.tools]
         return request.override(**changes)
+
+
+def _warn_of_two_prompts(request: Any, name: str) -> None:
+    if getattr(request, "system_message", None) or getattr(request, "system_prompt", None):
+        warnings.warn(
+            f"The agent has a system prompt of its own, which that of the middleware {name!r} replaces; give it to "
+            "tal.middleware(system_prompt=…) alone.",
+            stacklevel=2,
+        )
 
 
 def _hand_out(_: Any, *, tools: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -150,7 +150,7 @@ def middleware(*, system_prompt: str | None = None, tools: Sequence[Any] = (), n
     """Middleware for `create_agent` through which its system prompt and its tools' descriptions may change.
 
     `create_agent(model, tools, middleware=[learns])` with `learns = tal.middleware(system_prompt="…", tools=tools)`;
-    the agent itself gets no system prompt then.
+    the agent itself gets no system prompt then (a warning says so if it has one: the middleware's replaces it).
 
     Args:
         system_prompt: What the model is told at the start of every call; None leaves the agent's own.

@@ -326,6 +326,16 @@ QUESTION = {"messages": [("user", "What does a kite cost?")]}
 LEARNED = {"clerk.system": "Give only the number.", "look_up.description": "The price of an item."}
 
 
+def test_a_prompt_that_the_middleware_replaces_is_told() -> None:
+    """An agent with a prompt of its own beside the learned one: no prompt goes silently."""
+    agents = pytest.importorskip("langchain.agents")
+    learns, model = tal.middleware(system_prompt="Answer {briefly}.", name="clerk"), ToolCaller(told=[])
+    agent = agents.create_agent(model, [look_up], system_prompt="Be kind.", middleware=[learns])
+    with pytest.warns(UserWarning, match="middleware 'clerk' replaces"):
+        agent.invoke(QUESTION)
+    assert [told for told, _ in model.told] == ["Answer {briefly}."]
+
+
 def test_an_agent_without_candidate_is_as_it_was() -> None:
     agent, learns, model = make_agent()
     assert list(learns.parameters) == ["clerk.system", "look_up.description"]
