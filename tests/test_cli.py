@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -288,7 +289,9 @@ def test_ctrl_c_keeps_what_was_done_and_exits_130(here: Path) -> None:
     command = [sys.executable, "-c", script, "optimize", "slow.py", "--export", "out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=here, env=environment, **pipes)
+    # A shell that started the tests in the background has them, and all they start, ignore Ctrl-C.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=here, env=environment, preexec_fn=heeding, **pipes)
     while "waiting" not in process.stdout.readline():
         assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGINT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from trace_adapters import Node
@@ -172,8 +172,10 @@ class Failure(Flow):
     def because(self, because: Mapping[str, Node]) -> Failure:
         """The same call with control edges from what decided that it was made."""
         node = self._node
-        names = (*node.recorded_inputs, *(f"{CONTROL}{name}" for name in because))
-        common = (node._name, node._description, node.operation, names, (*node.sources, *because.values()))
+        names = list(node.recorded_inputs)
+        for name in because:  # a branch in a branch has decided before
+            names.append(_unused(f"{CONTROL}{name}", names))
+        common = (node._name, node._description, node.operation, tuple(names), (*node.sources, *because.values()))
         return Failure(FailedCall(node._data, *common, place=node.place, source_text=node.source_text), self.error)
 
     def node(self) -> Node:
@@ -209,7 +211,10 @@ def all_inputs(*parts: Mapping[str, Node]) -> dict[str, Node]:
 def free_name(name: str, taken: Mapping[str, Any]) -> str:
     """A name for an argument that is not yet taken."""
     stem = re.sub(r"\W", "_", name) or "value"
-    stem = f"_{stem}" if stem.startswith(CONTROL) else stem
+    return _unused(f"_{stem}" if stem.startswith(CONTROL) else stem, taken)
+
+
+def _unused(stem: str, taken: Container[str]) -> str:
     free, number = stem, 1
     while free in taken:
         number += 1

@@ -61,7 +61,7 @@ def makes_one_run(runnable: Any) -> bool:
         shape = shape_of(runnable)
         if shape is None or shape.kind not in ("binding", "dynamic", "router"):
             return reports_itself(runnable)
-        if shape.kind == "router":
+        if shape.kind != "binding":
             return all(map(makes_one_run, shape.read(runnable).values()))
         runnable = shape.read(runnable)["bound", ""]
 

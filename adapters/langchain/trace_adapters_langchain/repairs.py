@@ -15,6 +15,7 @@ from typing import Any
 from langchain_core.runnables.config import patch_config, var_child_runnable_config
 
 from trace_adapters_langchain.chains import rebuilt, shape_of
+from trace_adapters_langchain.leaves import makes_one_run
 from trace_adapters_langchain.recording import listening
 
 
@@ -23,10 +24,13 @@ def repaired(chain: Any) -> Any:
     return rebuilt(chain, _repair)
 
 
-def place(config: Any, manager: Any, number: int) -> Any:
-    """Give the run that begins with `config` an id, and tell those who record it that it is number so-and-so."""
+def place(runnable: Any, config: Any, manager: Any, number: int) -> Any:
+    """Give the run that begins with `config` an id, and tell those who record it that it is number so-and-so.
+
+    Not where a runnable gives its config to several runs: two with one id would be one.
+    """
     recorders = listening(manager)
-    if recorders:
+    if recorders and makes_one_run(runnable):
         config["run_id"] = run_id = uuid.uuid4()
         for recorder in recorders:
             recorder.know(run_id, place=number)
@@ -52,7 +56,7 @@ class _Retried(_Bound):
 
     def _patch_config(self, config: Any, run_manager: Any, retry_state: Any) -> Any:
         patched = super()._patch_config(config, run_manager, retry_state)  # type: ignore[misc]
-        return place(patched, run_manager, retry_state.attempt_number)
+        return place(self.bound, patched, run_manager, retry_state.attempt_number)  # type: ignore[attr-defined]
 
 
 class _Mapped:
@@ -67,7 +71,7 @@ class _Mapped:
 
     def _configs(self, inputs: Any, run_manager: Any, config: Any) -> list[Any]:
         return [
-            place(patch_config(config, callbacks=run_manager.get_child()), run_manager, number)
+            place(self.bound, patch_config(config, callbacks=run_manager.get_child()), run_manager, number)  # type: ignore[attr-defined]
             for number, _ in enumerate(inputs)
         ]
 

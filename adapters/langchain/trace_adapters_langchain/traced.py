@@ -21,7 +21,7 @@ from trace_adapters_langchain.chains import rebuilt
 from trace_adapters_langchain.delegating import Delegate
 from trace_adapters_langchain.exporting import export_module
 from trace_adapters_langchain.functions import Terms
-from trace_adapters_langchain.leaves import Source
+from trace_adapters_langchain.leaves import Source, makes_one_run
 from trace_adapters_langchain.lifting import Lifting
 from trace_adapters_langchain.materialising import materialise
 from trace_adapters_langchain.parameters import Found
@@ -306,7 +306,7 @@ class Traced(Delegate, TracedChain):
 
     def _known(self, config: Any, recorder: Recorder | None) -> Any:
         """A config whose run a recorder around this call knows as one of this chain."""
-        if recorder is None:
+        if recorder is None or not makes_one_run(self.chain):
             return config
         own = ensure_config(config)
         run_id = own.get("run_id") or uuid.uuid4()

@@ -459,7 +459,7 @@ def test_every_true_dependence_is_known() -> None:
     print(dict(total))
 
 
-@pytest.mark.parametrize("seed", [200213, 400076, 1000848, 1001143, 1001430, 1002077])
+@pytest.mark.parametrize("seed", [200213, 400076, 1000848, 1001143, 1001430, 1002077, 2026112000115, 2026112000214])
 def test_chains_that_once_were_wrong(seed: int) -> None:
     """Seeds that found a mistake in the adapter."""
     with no_collection_inside_streams():
