@@ -64,6 +64,8 @@ class Parameter(Node):
 
     __slots__ = ("_feedback", "_value", "check", "choices", "constraint", "key", "kind", "named", "trainable")
 
+    asked_whole = False  # a small model is asked for all of a text that says this, not for sentences to put into it
+
     def __init__(
         self,
         value: Any,

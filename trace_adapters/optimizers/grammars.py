@@ -22,11 +22,16 @@ ws ::= " "?
 """
 
 
+def asks_sentences(parameter: Parameter) -> bool:
+    """Whether a few sentences are asked for, to go into a text: into instructions, not into an answer."""
+    return parameter.kind == "text" and not parameter.asked_whole
+
+
 def reply_grammar(parameter: Parameter, name: str, current: Any, tag: str, *, last: str = "") -> str:
     """The grammar of a reply that gives one parameter a value in its tag.
 
     Args:
-        parameter: Of a text, a few sentences are asked for, to go into it.
+        parameter: Of instructions, a few sentences are asked for; see `asks_sentences`.
         name: Its name in the prompt.
         current: Its current value.
         tag: The tag.
@@ -35,7 +40,7 @@ def reply_grammar(parameter: Parameter, name: str, current: Any, tag: str, *, la
     opening, closing = f'<{tag} name="{name}">', f"</{tag}>"
     if parameter.kind == "code":
         return _code_grammar(f"{opening}\n", f"\n{closing}", str(current))
-    if parameter.kind == "text":
+    if asks_sentences(parameter):
         return _text_grammar(f"{opening}\n", f"{last and ' ' + last}\n{closing}")
     return f"root ::= {quote(opening)} answer {quote(closing)}\n{_value_rules(parameter, current)}"
 
@@ -103,6 +108,8 @@ def frame_of(text: str, *, replace: bool) -> tuple[str, str]:
 
 
 def _value_rules(parameter: Parameter, current: Any) -> str:
+    if parameter.kind == "text":
+        return 'answer ::= "\\n" character+ "\\n"\ncharacter ::= [^<] | "<" [^/]\n'
     if parameter.kind == "choice":
         return "answer ::= " + _alternatives(parameter.choices) + "\n"
     if isinstance(current, bool):

@@ -12,7 +12,7 @@ from trace_adapters.lm.replies import LanguageModel
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.budget import show_value
 from trace_adapters.optimizers.evidence import Call, calls_of
-from trace_adapters.optimizers.grammars import frame_of, reply_grammar
+from trace_adapters.optimizers.grammars import asks_sentences, frame_of, reply_grammar
 from trace_adapters.optimizers.memory import Memory, concerns
 from trace_adapters.optimizers.questions import Question
 from trace_adapters.optimizers.replies import free_tag
@@ -69,13 +69,13 @@ def small_question(
             f"is {max_prompt_tokens}; its value is never cut, so raise max_prompt_tokens."
         )
     options = reply_options(lm, parameter, name, value, tag, temperature=temperature, last=last_sentence(problem))
-    around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
+    around = {name: frame_of(str(value), replace=replace)} if asks_sentences(parameter) else {}
     return Question([{"role": "user", "content": prompt}], {name: parameter}, base, tag, options, around)
 
 
 def replaces_text(parameter: Parameter, value: Any, seed: int) -> bool:
     """Whether new sentences take the place of a text's present ones: of short texts, for odd seeds."""
-    return parameter.kind == "text" and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
+    return asks_sentences(parameter) and seed % 2 == 1 and len(str(value)) <= _REPLACEABLE
 
 
 def reply_options(
@@ -92,7 +92,7 @@ def reply_options(
 
     Args:
         lm: The model.
-        parameter: Of a text, a few sentences are asked for.
+        parameter: Of instructions, a few sentences are asked for.
         name: Its name in the prompt.
         value: Its current value.
         tag: The reply's tag.

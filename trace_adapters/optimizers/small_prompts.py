@@ -13,7 +13,7 @@ from typing import Any
 from trace_adapters.nodes import Node, Parameter, Value
 from trace_adapters.optimizers.budget import MESSAGE, WHOLE, cut_middle, error_line, show_value
 from trace_adapters.optimizers.evidence import Call, calls_of, expected_of, shape_of, window
-from trace_adapters.optimizers.grammars import definition_line
+from trace_adapters.optimizers.grammars import asks_sentences, definition_line
 from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.replies import free_tag
 from trace_adapters.optimizers.templates import fill
@@ -58,7 +58,7 @@ def write_prompt(problem: Problem, size: int) -> str:
     if kind == "code":
         calls = _distinct(calls_of(problem.parameter, problem.evidence))[: size * 2]
         return _asserting(problem, calls, size) if calls else _code(problem, size)
-    return _text(problem, size) if kind == "text" else _value(problem, size)
+    return _text(problem, size) if asks_sentences(problem.parameter) else _value(problem, size)
 
 
 def _asserting(problem: Problem, calls: Sequence[Call], size: int) -> str:

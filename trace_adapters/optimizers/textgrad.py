@@ -16,7 +16,7 @@ from trace_adapters.optimizers.asking import SPARE_TOKENS, AskingVerbs, report_a
 from trace_adapters.optimizers.base import Proposal, base_values, canonical
 from trace_adapters.optimizers.budget import MESSAGE, cut_middle
 from trace_adapters.optimizers.gradients import Gradient, gradients, in_threads, one_call
-from trace_adapters.optimizers.grammars import frame_of
+from trace_adapters.optimizers.grammars import asks_sentences, frame_of
 from trace_adapters.optimizers.memory import Memory
 from trace_adapters.optimizers.questions import Question, Sample, repeated, samples
 from trace_adapters.optimizers.replies import free_tag
@@ -191,7 +191,7 @@ class TextGrad(AskingVerbs):
         if self.profile == "strong":
             system = fill("textgrad_update_system", tag=tag, name=name)
         else:
-            template = "textgrad_small_text" if parameter.kind == "text" else "textgrad_small_value"
+            template = "textgrad_small_text" if asks_sentences(parameter) else "textgrad_small_value"
             fields |= {"name": name, "tag": tag}
         replace = replaces_text(parameter, value, seed)
         if template == "textgrad_small_text":
@@ -204,7 +204,7 @@ class TextGrad(AskingVerbs):
             options: dict[str, Any] = {} if self.temperature is None else {"temperature": self.temperature}
             return Question([{"role": "system", "content": system}, *messages], {name: parameter}, base, tag, options)
         options = reply_options(self.lm, parameter, name, value, tag, temperature=self.temperature)
-        around = {name: frame_of(str(value), replace=replace)} if parameter.kind == "text" else {}
+        around = {name: frame_of(str(value), replace=replace)} if asks_sentences(parameter) else {}
         return Question(messages, {name: parameter}, base, tag, options, around)
 
     def _rules(self) -> str:

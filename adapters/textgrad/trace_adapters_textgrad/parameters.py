@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from trace_adapters_textgrad.naming import name_of_role, unique_names
 from trace_adapters_textgrad.variables import Choice, CodeVariable, Number, Template, fresh_copy, stored
 
 _VALUE: Any = Parameter.data  # the property, as it is on the class
+_TOLD = re.compile(r"prompt|instruction|guideline", re.IGNORECASE)
 _lock = threading.RLock()
 # Beside the Variables, not in them: they are copied and pickled by others. A view holds its Variable, not the reverse.
 _views: WeakKeyDictionary[Any, weakref.ref[VariableParameter]] = WeakKeyDictionary()
@@ -48,6 +50,11 @@ class VariableParameter(Parameter):
             choices=choices,
         )
         self.check = check  # of new values: another optimizer may have left anything here
+
+    @property
+    def asked_whole(self) -> bool:  # type: ignore[override]
+        """Whether the role is of an answer, and not of what a model is told."""
+        return not isinstance(self.variable, Template) and not _TOLD.search(str(self.variable.role_description))
 
     @property
     def data(self) -> Any:

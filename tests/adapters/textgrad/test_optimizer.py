@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -555,6 +556,28 @@ def test_a_small_model_is_asked_in_its_own_way(engine, prompt):
     assert "grammar" in lm.calls[0].options
     assert len(optimizer.last.changed) == 1
     assert "Count." in next(iter(optimizer.last.changed.values()))
+
+
+@pytest.mark.parametrize("optimizer", ["optoprime", "textgrad"])
+@pytest.mark.parametrize(("role", "value"), [
+    ("concise and accurate answer to the question", "Three: one pear\nand two plums, i.e. 3 < 4."),
+    ("system prompt to the language model", "Count aloud."),
+])  # fmt: skip
+def test_a_small_model_gives_answers_whole(engine, optimizer, role, value):
+    """Sentences go into what a model is told; of an answer all is asked for, and replaced."""
+    answer = text("Count.", role, True)
+
+    def reply(messages):
+        tag = re.search('<(value[0-9]*) name="mine">', str(messages))
+        return f'<{tag[1]} name="mine">\n{value}\n</{tag[1]}>' if tag else "Wrong."
+
+    lm = ta.ScriptedLM(reply, profile="small", supports_grammar=True)
+    chosen = tat.TGD([answer], engine=lm, optimizer=optimizer, names=["mine"])
+    tg.TextLoss("Is it right?", engine())(answer).backward()
+    chosen.step()
+    assert (answer.value, chosen.last.rejected) == (value, ())
+    grammar = next(call.options["grammar"] for call in lm.calls if "grammar" in call.options)
+    assert ("sentence" in grammar) == ("prompt" in role)
 
 
 def test_tokens_are_counted(engine, prompt, proposing):
