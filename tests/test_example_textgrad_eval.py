@@ -165,7 +165,7 @@ def scripted(better: bool = True) -> ta.ScriptedLM:
         if "<IMPROVED_VARIABLE>" in text:
             return f"<IMPROVED_VARIABLE>{good}</IMPROVED_VARIABLE>"
         name = re.search(r'<(value\d*) name="(\w+)"', str(messages[-1]["content"]))
-        asks = "Reply with <" in text or "Reply in exactly" in text
+        asks = any(form in text for form in ("Reply with <", "in the form <", "Reply in exactly"))
         return f'<{name[1]} name="{name[2]}">{good}</{name[1]}>' if name and asks else "Say how."
 
     return ta.ScriptedLM(reply, profile="small")

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from textgrad.engine import EngineLM
 
 import trace_adapters as ta
-from trace_adapters.extend import CallRecord, LanguageModel, Messages, Reply, record_calls
+from trace_adapters.extend import CallRecord, LanguageModel, record_calls
 
 FORWARD, JUDGE, UPDATE = "forward", "judge", "optimizer"
 JUDGE_TOKENS = 100
@@ -40,35 +40,15 @@ class Engine(EngineLM):  # type: ignore[misc]
         return self.generate(content, system_prompt, **options)
 
 
-class Whole:
-    """A model that optimizers of ours ask for whole values, as they ask a strong one: greedy, with the same limit."""
-
-    supports_grammar = False
-    profile: Literal["strong", "small"] = "strong"
-
-    def __init__(self, lm: LanguageModel, max_tokens: int) -> None:
-        self.lm = lm
-        self.model = lm.model
-        self.max_tokens = max_tokens
-
-    def __call__(self, messages: Messages, **options: Any) -> list[Reply]:
-        return self.lm(messages, **{"temperature": 0.0, "max_tokens": self.max_tokens, **options})
-
-    async def acall(self, messages: Messages, **options: Any) -> list[Reply]:
-        return await self.lm.acall(messages, **{"temperature": 0.0, "max_tokens": self.max_tokens, **options})
-
-
 @dataclass(frozen=True)
 class Engines:
     """One model as the program's model, as a judge, and as what answers an optimizer.
 
     Attributes:
         lm: The model itself, for the optimizers that ask it directly.
-        whole: The same, asked for whole values.
     """
 
     lm: LanguageModel
-    whole: Whole
     student: Engine
     judge: Engine
     teacher: Engine
@@ -79,7 +59,6 @@ class Engines:
         model = ta.as_lm(lm)
         return cls(
             model,
-            Whole(model, update_tokens),
             Engine(model, FORWARD, forward_tokens),
             Engine(model, JUDGE, JUDGE_TOKENS),
             Engine(model, UPDATE, update_tokens),

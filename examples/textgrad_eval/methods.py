@@ -10,33 +10,23 @@ import textgrad as tg
 import trace_adapters_textgrad as tat
 from examples.textgrad_eval.engines import Engines
 
-Make = Callable[[Sequence[Any], Engines, Sequence[str], bool], Any]
+Make = Callable[[Sequence[Any], Engines, Sequence[str]], Any]
+"""(what to improve, the model, sentences that new values must satisfy) -> an optimizer."""
 
 
-def own(variables: Sequence[Any], engines: Engines, constraints: Sequence[str], whole: bool) -> Any:
+def own(variables: Sequence[Any], engines: Engines, constraints: Sequence[str]) -> Any:
     """TextGrad's optimizer."""
-    del whole  # it always asks for the whole value
     return tg.TGD(parameters=list(variables), engine=engines.teacher, constraints=list(constraints))
 
 
-def drop_in(variables: Sequence[Any], engines: Engines, constraints: Sequence[str], whole: bool) -> Any:
-    """Ours with the same signature: one question a step.
-
-    Args:
-        variables: What to improve.
-        engines: The model.
-        constraints: Sentences.
-        whole: Ask for the whole value, in the form for strong models. If not, a small model is asked as such: for a
-            prompt's instructions, with a grammar.
-    """
-    engine = engines.whole if whole else engines.lm
-    return tat.TGD(parameters=list(variables), engine=engine, constraints=list(constraints))
+def drop_in(variables: Sequence[Any], engines: Engines, constraints: Sequence[str]) -> Any:
+    """Ours with the same signature: one question a step."""
+    return tat.TGD(parameters=list(variables), engine=engines.lm, constraints=list(constraints))
 
 
-def textual(variables: Sequence[Any], engines: Engines, constraints: Sequence[str], whole: bool) -> Any:
-    """Our textual gradients on the same losses; `whole` as above."""
-    engine = engines.whole if whole else engines.lm
-    return tat.TGD(parameters=list(variables), engine=engine, constraints=list(constraints), optimizer="textgrad")
+def textual(variables: Sequence[Any], engines: Engines, constraints: Sequence[str]) -> Any:
+    """Our textual gradients on the same losses."""
+    return tat.TGD(parameters=list(variables), engine=engines.lm, constraints=list(constraints), optimizer="textgrad")
 
 
 METHODS: dict[str, Make] = {"tg.TGD": own, "tat.TGD": drop_in, "textgrad": textual}

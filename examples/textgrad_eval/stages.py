@@ -75,7 +75,7 @@ def prompt_stage(
     if method == START or start is None:
         validated, tested = (share(model, split, examples) for examples in (split.val, split.test))
         return {"right": tested.right, "n": tested.n, "validation": [validated.value], "prompt": prompt.value}
-    optimizer = METHODS[method]([prompt], engines, [SHORT], False)
+    optimizer = METHODS[method]([prompt], engines, [SHORT])
     equals = StringBasedFunction(
         lambda prediction, truth: int(split.same(prediction.value, truth.value)),
         function_purpose="Compares the prediction with the right answer: 1 if they are the same, 0 if not.",
@@ -158,7 +158,7 @@ def improve_answer(method: str, example: Example, first: str, engines: Engines, 
         engines.judge,
         Variable("You check answers.", requires_grad=False, role_description="system prompt of the judge"),
     )
-    optimizer = METHODS[method]([answer], engines, [LETTER_RULE, SHORT], True)
+    optimizer = METHODS[method]([answer], engines, [LETTER_RULE, SHORT])
     versions = [first]
     for _ in range(rounds):
         optimizer.zero_grad()
@@ -205,7 +205,7 @@ def improve_code(method: str, problem: Problem, source: str, engines: Engines, t
         fields={"problem": None, "program": None, "tests": None},
         system_prompt=Variable("You review code.", requires_grad=False, role_description="system prompt of the judge"),
     )
-    optimizer = METHODS[method]([code], engines, CODE_RULES, True)
+    optimizer = METHODS[method]([code], engines, CODE_RULES)
     for _ in range(rounds):
         outcome = run_tests(code.value, problem.name, problem.shown)
         if all(line.startswith("passed") for line in outcome):
