@@ -122,6 +122,7 @@ FACES = {
         "noting_levels",
         "read_source",
         "record_calls",
+        "require_terms",
         "register_codec",
         "report",
         "sample_seed",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         read_source as read_source,
         spec_of as spec_of,
     )
-    from trace_adapters.learned import LearnedFunction as LearnedFunction
+    from trace_adapters.learned import LearnedFunction as LearnedFunction, require_terms as require_terms
     from trace_adapters.lm import (
         CallRecord as CallRecord,
         LanguageModel as LanguageModel,
@@ -139,6 +139,7 @@ _HOMES = {
     "noting_levels": "trace_adapters.sandboxing",
     "read_source": "trace_adapters.code",
     "record_calls": "trace_adapters.lm",
+    "require_terms": "trace_adapters.learned",
     "register_codec": "trace_adapters.sandbox",
     "report": "trace_adapters.lm.ledger",
     "sample_seed": "trace_adapters.lm.sampling",

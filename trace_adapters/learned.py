@@ -19,6 +19,21 @@ TRUST = ("sandbox", IN_PROCESS)
 KEPT = 256  # learned sources of one function that are kept ready in this process
 
 
+def require_terms(trust: str, timeout_s: float, sandbox: str | None) -> None:
+    """Refuse terms under which no learned source can run; see `LearnedFunction`.
+
+    Raises:
+        SettingError: If `trust` or `sandbox` is unknown, both are given, or `timeout_s` is not above 0.
+    """
+    if trust not in TRUST:
+        raise SettingError(f"trust is {' or '.join(map(repr, TRUST))}, got {trust!r}.")
+    if not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise SettingError(f"timeout_s is a number of seconds above 0, got {timeout_s!r}.")
+    require_sandbox(sandbox)
+    if trust == IN_PROCESS and sandbox is not None:
+        raise SettingError(f'trust="in-process" runs code in no sandbox; leave out sandbox={sandbox!r}.')
+
+
 class LearnedFunction:
     """A function with what a new source for it must satisfy and where that may run.
 
@@ -35,7 +50,7 @@ class LearnedFunction:
 
     Raises:
         CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost.
-        SettingError: If `trust` or `sandbox` is unknown.
+        SettingError: If `trust` or `sandbox` is unknown, or `timeout_s` is not above 0.
     """
 
     def __init__(
@@ -47,11 +62,7 @@ class LearnedFunction:
         timeout_s: float = 5.0,
         sandbox: str | None = None,
     ) -> None:
-        if trust not in TRUST:
-            raise SettingError(f"trust is {' or '.join(map(repr, TRUST))}, got {trust!r}.")
-        require_sandbox(sandbox)
-        if trust == IN_PROCESS and sandbox is not None:
-            raise SettingError(f'trust="in-process" runs code in no sandbox; leave out sandbox={sandbox!r}.')
+        require_terms(trust, timeout_s, sandbox)
         self.function = function
         self.uses = dict(uses) if isinstance(uses, Mapping) else {use.__name__: use for use in uses}
         self.trust = trust

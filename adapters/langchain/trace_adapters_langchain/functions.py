@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trace_adapters import CodeError
-from trace_adapters.extend import LearnedFunction, load_function, read_source
+from trace_adapters.extend import LearnedFunction, load_function, read_source, require_terms
 from trace_adapters_langchain.codecs import register_codecs
 
 _RUNNER_ARGUMENTS = ("config", "run_manager")  # LangChain gives these to functions that ask for them
@@ -37,6 +37,10 @@ class Terms:
     trust: str = "sandbox"
     timeout_s: float = 5.0
     sandbox: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot hold, also where no function is trained."""
+        require_terms(self.trust, self.timeout_s, self.sandbox)
 
 
 def learned_function(function: Callable[..., Any], name: str, terms: Terms) -> LearnedFunction:

@@ -89,6 +89,8 @@ class Traced(Delegate, TracedChain):
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `ParameterError`, naming the key and the reason, if a value does not fit."""
+        if not isinstance(values, Mapping):
+            raise ParameterError(f"Expected a mapping of parameters to values, got {values!r}.")
         for key, value in values.items():
             try:
                 check_values(self._parameters, {key: value})

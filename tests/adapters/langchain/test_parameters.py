@@ -230,6 +230,16 @@ def test_a_lambda_without_source_is_told() -> None:
         tal.trace(chain, ["cut"])
 
 
+def test_terms_that_cannot_hold_are_refused_even_where_no_code_is_trained() -> None:
+    """An option that could only be ignored is no option."""
+    prompt = PromptTemplate.from_template("{q}")
+    for terms in ({"trust": "full"}, {"timeout_s": -1}, {"timeout_s": "soon"}, {"sandbox": "jail"}):
+        with pytest.raises(SettingError):
+            tal.trace(prompt, ["prompt"], **terms)
+    with pytest.raises(ParameterError, match="mapping of parameters"):
+        tal.trace(prompt).with_values(None)  # type: ignore[arg-type]
+
+
 def test_a_builtin_and_a_function_that_asks_for_config_are_told() -> None:
     def configured(x: Any, config: Any) -> Any:
         return x
