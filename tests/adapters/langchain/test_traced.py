@@ -95,7 +95,7 @@ def test_a_model_that_always_fails_loses_nothing(answering: Any) -> None:
     assert [type(node.data) for node in nodes] == [ConnectionError] * 3
     assert [node.operation.language_model for node in nodes if node.operation is not None] == [True] * 3
     assert [[p.key for p in ta.propagate(node, "x").parameters] for node in nodes] == [["prompt.human"]] * 3
-    assert model.asked == ["human: 0", "human: 1", "human: 2"]
+    assert sorted(model.asked) == ["human: 0", "human: 1", "human: 2"]  # a batch keeps no order of its calls
 
 
 def test_node_batch_is_one_batch_with_a_node_each(qa: Any) -> None:
