@@ -170,6 +170,18 @@ def test_fewer_held_out_examples_are_judged_on_demand(
     assert optimize("--limit-test", "0") == 2
 
 
+def test_held_out_runs_have_the_sandbox_that_was_asked_for(here: Path, optimize: Callable[..., int]) -> None:
+    """What is learned runs on held-out examples too, so --sandbox holds there as well."""
+    (here / "noting.py").write_text(
+        "from pathlib import Path\nfrom sums import *\nfrom trace_adapters.sandboxing import chosen_sandbox\n\n"
+        "class Noting(Sums):\n    def forward(self, q):\n        with Path('chosen').open('a') as file:\n"
+        "            file.write(chosen_sandbox() + ' ')\n        return super().forward(q)\n\n"
+        "def noting(lm):\n    return {**build(lm), 'program': Noting(lm), 'save': None}\n"
+    )
+    assert optimize("--sandbox", "strict", "--metric-calls", "50", target="noting.py:noting") == 0
+    assert set((here / "chosen").read_text().split()) == {"strict"}
+
+
 def test_an_export_is_replaced_with_the_saved_program(here: Path, optimize: Callable[..., int]) -> None:
     """The second run may export to the place of the first."""
     for _ in range(2):

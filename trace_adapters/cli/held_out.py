@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trace_adapters.cli.jobs import Job
+from trace_adapters.confining import confining
 from trace_adapters.evaluation import Evaluator, threads
 from trace_adapters.lm import record_calls
 from trace_adapters.optimization import Result
@@ -18,17 +19,23 @@ TEST = "test"
 _Z = 1.959964  # of a 95 % interval
 
 
-def judge_held_out(job: Job, result: Result, *, workers: int, progress: bool) -> tuple[list[float], list[float]]:
+def judge_held_out(
+    job: Job, result: Result, *, workers: int, sandbox: str | None, progress: bool
+) -> tuple[list[float], list[float]]:
     """The scores on the test examples before and after; recorded in the study, so never run twice."""
-    kept = result.study
+    kept, target = result.study, wrap(job.program)
     base = kept.candidate(kept.base_key)
     meter = Meter(Budget(metric_calls=2 * len(job.testset)))
-    with Progress(f"{kept.name}, held out", meter, enabled=progress) as shown, threads(workers) as pool:
-        judge = Evaluator(wrap(job.program), {TEST: job.testset}, job.metric, kept, meter, pool, shown.tell)
-        with record_calls(kept.record_call):
-            before = _scores(judge, base, len(job.testset))
-            same = kept.add_candidate(result.best.candidate) == kept.base_key
-            return before, before if same else _scores(judge, result.best.candidate, len(job.testset))
+    with (
+        Progress(f"{kept.name}, held out", meter, enabled=progress) as shown,
+        record_calls(kept.record_call),
+        confining(kept, sandbox, target.parameters().values(), workers),
+        threads(workers) as pool,
+    ):
+        judge = Evaluator(target, {TEST: job.testset}, job.metric, kept, meter, pool, shown.tell)
+        before = _scores(judge, base, len(job.testset))
+        same = kept.add_candidate(result.best.candidate) == kept.base_key
+        return before, before if same else _scores(judge, result.best.candidate, len(job.testset))
 
 
 def mean(scores: Sequence[float]) -> float:

@@ -133,6 +133,7 @@ def optimize(
         store=store_address(store),
         models=(model, optimizer_model),
         workers=workers,
+        sandbox=sandbox,
         progress=progress,
         export=export,
         result_file=result_file,
@@ -176,14 +177,16 @@ def _finish(
     store: str,
     models: tuple[str | None, str | None],
     workers: int,
+    sandbox: str | None,
     progress: bool,
     export: Path | None,
     result_file: Path | None,
     started: float,
 ) -> None:
     interrupted = result.stopped == "interrupted"
-    held_out = job.testset and not interrupted
-    scores = judge_held_out(job, result, workers=workers, progress=progress) if held_out else None
+    scores = None
+    if job.testset and not interrupted:
+        scores = judge_held_out(job, result, workers=workers, sandbox=sandbox, progress=progress)
     page = Page()
     show_outcome(page, result, job, store, scores)
     write = partial(
