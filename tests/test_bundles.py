@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 
 import pytest
@@ -235,3 +236,22 @@ def test_a_node_of_around_that_a_library_cannot_take_is_told_of():
 
     with pytest.raises(ExecutionError, match=r"not JSON serializable.*or pass node\.data"):
         as_json()
+
+
+def test_a_bundled_method_has_the_signature_of_a_method():
+    """`inspect.signature` of a bound method leaves the object out, as Python's own does."""
+
+    class Agent:
+        @ta.bundle(trainable=True)
+        def act(self, state, n=3):
+            """Act."""
+            return state
+
+        @ta.bundle
+        def look(self, state):
+            """Look."""
+            return state
+
+    assert str(inspect.signature(Agent().act)) == "(state, n=3)"
+    assert str(inspect.signature(Agent().look)) == "(state)"
+    assert str(inspect.signature(Agent.look)) == "(self, state)"

@@ -98,3 +98,60 @@ def test_ctrl_c_in_a_program_passes() -> None:
     target = ta.wrap(interrupted, parameters=[ta.node(1, name="n", trainable=True)])
     with pytest.raises(KeyboardInterrupt):
         target.run({}, {"q": 4})
+
+
+def test_parameters_outside_of_a_program_are_in_its_learned_copy() -> None:
+    """What `wrap(program, parameters=[...])` names beside the program's own is learned, so the copy has it."""
+    start = ta.node("a", name="start", trainable=True)
+
+    @ta.bundle
+    def join(q: str) -> str:
+        """Put the start before it."""
+        return str(start.data + q)
+
+    class Joiner(ta.Module):
+        def __init__(self) -> None:
+            self.end = ta.node("z", name="end", trainable=True)
+
+        def forward(self, q: str) -> Any:
+            return join(q) + self.end
+
+    class AsyncJoiner(Joiner):
+        async def forward(self, q: str) -> Any:
+            await asyncio.sleep(0)
+            return join(q) + self.end
+
+    assert ta.wrap(join, parameters=[start]).with_values({"start": "b"})("q").data == "bq"
+    joiner = Joiner()
+    target = ta.wrap(joiner, parameters=[start, joiner.end])
+    assert target.run({"start": "b", "end": "y"}, {"q": "q"}).output == "bqy"
+    assert target.with_values({"start": "b", "end": "y"})("q").data == "bqy"
+    learned = ta.wrap(AsyncJoiner(), parameters=[start]).with_values({"start": "b"})
+    assert asyncio.run(learned("q")).data == "bqz"
+    assert (start.data, joiner.end.data) == ("a", "z")
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [({"question": "1", "answer": "2"}, r"needs 'q', .* only \['question', 'answer'\]"), ({}, "needs 'q'")],
+)
+def test_an_example_without_an_argument_of_the_program_is_no_failure_of_the_candidate(
+    example: Any, says: str, tmp_path: Path
+) -> None:
+    """It is told before a study is made, and no budget is spent on it."""
+    with pytest.raises(ta.DataError, match=says):
+        ta.optimize(
+            Doubler(), [{"q": 1}], right, valset=[example], lm=ta.ScriptedLM([]), store=tmp_path / "t.db", study="s"
+        )
+    assert not (tmp_path / "t.db").exists()
+
+
+def test_a_program_that_names_no_argument_cannot_take_a_mapping() -> None:
+    """`**kwargs` alone would get nothing, or the expected answer too."""
+    n = ta.node(1, name="n", trainable=True)
+    target = ta.wrap(lambda **inputs: inputs, parameters=[n])
+    with pytest.raises(ta.DataError, match="names no argument"):
+        target.check_example({"q": 1})
+    named = ta.wrap(lambda q, **options: (q, options), parameters=[n])
+    named.check_example({"q": 1, "answer": 2})
+    assert named.run({}, {"q": 1, "answer": 2}).output == (1, {})

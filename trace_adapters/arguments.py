@@ -124,9 +124,13 @@ class Binder:
     Args:
         function: What is called.
         skip_first: Whether its first parameter is bound already.
+
+    Attributes:
+        names: Of the parameters, in order.
+        signature: Without a first parameter that is bound; None if it cannot be known.
     """
 
-    __slots__ = ("_defaults", "_positional", "_signature", "_simple", "names")
+    __slots__ = ("_defaults", "_positional", "_simple", "names", "signature")
 
     def __init__(self, function: Callable[..., Any], *, skip_first: bool = False) -> None:
         try:
@@ -135,7 +139,7 @@ class Binder:
             signature = None
         parameters = list(signature.parameters.values()) if signature is not None else []
         parameters = parameters[1:] if skip_first else parameters
-        self._signature = signature.replace(parameters=parameters) if signature is not None else None
+        self.signature = signature.replace(parameters=parameters) if signature is not None else None
         by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         self._simple = signature is not None and all(p.kind in by_name for p in parameters)
         self._positional = sum(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in parameters)
@@ -161,15 +165,15 @@ class Binder:
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         loose = [(f"argument_{number}", value) for number, value in enumerate(args)] + list(kwargs.items())
-        if self._signature is None:
+        if self.signature is None:
             return _unique_pairs(loose)
         try:
-            bound = self._signature.bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **kwargs)
         except TypeError:  # the call itself will raise the function's own error, as a recorded failure
             return _unique_pairs(loose)
         bound.apply_defaults()
         pairs: list[tuple[str, Any]] = []
-        for parameter in self._signature.parameters.values():
+        for parameter in self.signature.parameters.values():
             value = bound.arguments[parameter.name]
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 pairs += [(f"{parameter.name}_{number}", item) for number, item in enumerate(value)]

@@ -132,7 +132,8 @@ def optimize(
 
     Raises:
         SettingError: For options that cannot work.
-        DataError: For an empty training or validation set, or two different examples in one with the same id.
+        DataError: For an empty training or validation set, an example that lacks an argument of the program, or two
+            different examples in one set with the same id.
         MetricError: If the metric fails: the study keeps what was done.
         ModelError: If a model cannot be reached: go on later with `resume=True`.
         SandboxUnavailable: If this machine does not have the sandbox.
@@ -148,14 +149,15 @@ def optimize(
         _examples(trainset, "trainset"),
         _examples(trainset if valset is None else valset, "valset"),
     )
-    _require_own_ids(target, train, "trainset")
-    _require_own_ids(target, validation, "valset")
     parameters = target.parameters()
     if not parameters:
         raise SettingError(
             f"{type(target.program).__name__} has no trainable parameter; declare one, e.g. "
             "node(..., trainable=True), or freeze less of what there is."
         )
+    for examples, name in ((train, "trainset"), (validation, "valset")):
+        _require_fit(target, examples)
+        _require_own_ids(target, examples, name)
     check_sandbox(sandbox, parameters.values())
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
     require_whole("workers", workers, 1)
@@ -331,6 +333,13 @@ def _examples(examples: Any, name: str) -> list[Any]:
     if not found:
         raise DataError(f"{name} is empty; give at least one example.")
     return found
+
+
+def _require_fit(target: Target, examples: Sequence[Any]) -> None:
+    """Ask the target, if it can say, whether its program can take the examples."""
+    check: Callable[[Any], None] = getattr(target, "check_example", lambda _: None)
+    for example in examples:
+        check(example)
 
 
 def _require_own_ids(target: Target, examples: Sequence[Any], name: str) -> None:

@@ -301,7 +301,8 @@ class Bundle:
         state = self.__dict__.get("_state_of_methods")
         if state is None:
             state = {**self.__dict__, "_is_bound": True, "_direct": False}
-            state["_binder"] = Binder(self.function, skip_first=True)
+            binder = state["_binder"] = Binder(self.function, skip_first=True)
+            state["__signature__"] = binder.signature  # for inspect.signature(), which else finds that of the function
             self.__dict__["_state_of_methods"] = state
         bound: Bundle = object.__new__(Bundle)
         bound.__dict__ = state.copy()

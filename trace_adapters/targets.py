@@ -17,6 +17,7 @@ from trace_adapters.bundles import Bundle
 from trace_adapters.code import error_place
 from trace_adapters.errors import (
     AdapterError,
+    DataError,
     ExecutionError,
     MetricError,
     ModelError,
@@ -57,6 +58,9 @@ class Run:
 class Target(Protocol):
     """A program that can be run under a candidate.
 
+    A target may also have `check_example(example)`, which raises `DataError` for an example that its program cannot
+    take; it is asked before anything is written.
+
     Attributes:
         program: The user's object, never changed.
     """
@@ -91,33 +95,44 @@ class Target(Protocol):
 class PythonTarget:
     """A `Module`, a `Bundle`, or a function that reads the given parameters.
 
-    An example is a mapping with the program's keyword arguments (keys that it does not take are left out, for
+    An example is a mapping with the program's named arguments (keys that it does not name are left out, for
     the metric to use), or a pair (argument, expected value). An async program is awaited, each run in an event loop
     of its own. The metric is called as `metric(example, output)`.
+
+    Args:
+        program: What is called.
+        parameters: What it reads. Default: a `Module`'s or a `Bundle`'s own.
     """
 
     def __init__(self, program: Callable[..., Any], parameters: Any = None) -> None:
         if not callable(program):
             raise AdapterError(f"A program must be callable, got {program!r}.")
+        own = _own_parameters(program)
+        if own is None and parameters is None:
+            raise AdapterError(
+                f"Make {program!r} a ta.Module, or say what it reads: ta.wrap(program, parameters=[...])."
+            )
         self.program = program
-        self._parameters = keyed(parameters) if parameters is not None else _own_parameters(program)
-        self._accepts = _accepted_names(program)
+        self._parameters = keyed(parameters) if parameters is not None else own or {}
+        self._own = {key for key, parameter in self._parameters.items() if own and own.get(key) is parameter}
+        arguments = _arguments_of(program)
+        self._accepts = {a.name for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)}
+        self._needs = [a.name for a in arguments if a.name in self._accepts and a.default is a.empty]
+        self._is_open = any(a.kind is a.VAR_KEYWORD for a in arguments)
 
     def parameters(self) -> dict[str, Parameter]:
         return {key: parameter for key, parameter in self._parameters.items() if parameter.trainable}
 
     def with_values(self, candidate: Mapping[str, Any]) -> Any:
         check_values(self._parameters, candidate)
-        if isinstance(self.program, Module):
-            copied = self.program.copy()
-            copied.set_values(candidate)
-            return copied
-        if isinstance(self.program, Bundle):
-            own = copy.deepcopy(self.program)
-            for parameter in own.parameters():
+        outside = self._overrides({key: value for key, value in candidate.items() if key not in self._own})
+        if not isinstance(self.program, Module | Bundle):
+            return _bind_values(self.program, outside)
+        copied = self.program.copy() if isinstance(self.program, Module) else copy.deepcopy(self.program)
+        for parameter in copied.parameters():
+            if parameter.key in self._own:
                 parameter.data = candidate.get(parameter.key, parameter.data)
-            return own
-        return _bind_values(self.program, self._overrides(candidate))
+        return _bind_values(copied, outside) if outside else copied
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         run = self._run(candidate, example)
@@ -158,6 +173,26 @@ class PythonTarget:
 
     def _overrides(self, candidate: Mapping[str, Any]) -> dict[Any, Any]:
         return {self._parameters[key]: value for key, value in candidate.items() if key in self._parameters}
+
+    def check_example(self, example: Any) -> None:
+        """Refuse an example that lacks an argument of the program.
+
+        Raises:
+            DataError: Naming the argument.
+        """
+        if not isinstance(example, Mapping):
+            return
+        missing = [name for name in self._needs if name not in example]
+        if missing:
+            raise DataError(
+                f"The program needs {', '.join(map(repr, missing))}, and an example has only {list(example)!r}; name "
+                "the inputs of examples as the program names its arguments, or give pairs (input, expected)."
+            )
+        if self._is_open and not self._accepts:
+            raise DataError(
+                "The program names no argument, so its inputs cannot be told from the rest of an example; name them "
+                "beside **kwargs, or give pairs (input, expected)."
+            )
 
     def _arguments(self, example: Any) -> tuple[list[Any], dict[str, Any]]:
         if isinstance(example, Mapping):
@@ -274,28 +309,32 @@ def _failed_run(error: BaseException) -> Run:
     return Run(None, FailedCall(error, None, "", Operation("program"), place=error_place(error)), error)
 
 
-def _own_parameters(program: Any) -> dict[str, Parameter]:
+def _own_parameters(program: Any) -> dict[str, Parameter] | None:
     if isinstance(program, Module):
         return program.parameters_dict()
-    if isinstance(program, Bundle):
-        return keyed(program.parameters())
-    raise AdapterError(f"Make {program!r} a ta.Module, or say what it reads: ta.wrap(program, parameters=[...]).")
+    return keyed(program.parameters()) if isinstance(program, Bundle) else None
 
 
-def _accepted_names(program: Any) -> frozenset[str]:
+def _arguments_of(program: Any) -> list[inspect.Parameter]:
     called = program.forward if isinstance(program, Module) and hasattr(program, "forward") else program
-    called = called.function if isinstance(called, Bundle) else called
     try:
-        return frozenset(inspect.signature(called).parameters)
+        return list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):
-        return frozenset()
+        return []
 
 
 def _bind_values(program: Callable[..., Any], overrides: Mapping[Any, Any]) -> Callable[..., Any]:
+    """A program that runs under these values, whoever calls it."""
+
+    async def ended(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with using(overrides):
+            return await coroutine
+
     @functools.wraps(program, updated=())
     def optimized(*args: Any, **kwargs: Any) -> Any:
         with using(overrides):
-            return program(*args, **kwargs)
+            result = program(*args, **kwargs)
+        return ended(result) if inspect.iscoroutine(result) else result
 
     @functools.wraps(program, updated=())
     async def optimized_async(*args: Any, **kwargs: Any) -> Any:
