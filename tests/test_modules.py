@@ -151,6 +151,13 @@ def test_a_bundle_saves_and_loads_its_source(tmp_path):
     assert other(1).data == "learned"
 
 
+def test_a_file_of_another_function_is_not_taken_for_this_ones(tmp_path):
+    """It was ignored in silence, and the function went on unlearned."""
+    ta.bundle(trainable=True, name="other")(plain).save(tmp_path / "f.json")
+    with pytest.raises(ta.ParameterError, match="no parameter other; there are \\['plain'\\]"):
+        ta.bundle(trainable=True)(plain).load(tmp_path / "f.json")
+
+
 def plain(x):
     return x
 

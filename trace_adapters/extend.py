@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         FailedCall as FailedCall,
         Operation as Operation,
         Value as Value,
+        check_values as check_values,
         is_tracing as is_tracing,
         keyed as keyed,
         unwrap as unwrap,
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
         Run as Run,
         Target as Target,
         call_metric as call_metric,
-        check_values as check_values,
         failure_feedback as failure_feedback,
     )
     from trace_adapters.traces import backward as backward
@@ -123,7 +123,7 @@ _HOMES = {
     "call_metric": "trace_adapters.targets",
     "candidate_key": "trace_adapters.study",
     "check_source": "trace_adapters.source_checks",
-    "check_values": "trace_adapters.targets",
+    "check_values": "trace_adapters.nodes",
     "choosing_sandbox": "trace_adapters.sandboxing",
     "code_parameter": "trace_adapters.bundles",
     "compile_source": "trace_adapters.source_compiling",

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from trace_adapters import saving
 from trace_adapters.bundles import Bundle
-from trace_adapters.errors import ParameterError, explain_nodes
-from trace_adapters.nodes import Parameter
+from trace_adapters.errors import explain_nodes
+from trace_adapters.nodes import Parameter, check_values
 
 C = TypeVar("C", bound=type)
 S = TypeVar("S", bound="Module")
@@ -61,14 +61,7 @@ class Module:
             ParameterError: If a key is unknown or a value does not fit; then nothing is changed.
         """
         known = self.parameters_dict()
-        unknown = sorted(set(candidate) - set(known))
-        if unknown:
-            raise ParameterError(
-                f"{type(self).__name__} has no parameter {', '.join(unknown)}; it has {sorted(known)}."
-            )
-        for key, value in candidate.items():
-            if known[key].check is not None:
-                known[key].check(value)
+        check_values(known, candidate)
         for key, value in candidate.items():
             known[key].data = value
 

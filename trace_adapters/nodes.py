@@ -214,6 +214,21 @@ def keyed(parameters: Iterable[Any]) -> dict[str, Parameter]:
     return found
 
 
+def check_values(parameters: Mapping[str, Parameter], candidate: Mapping[str, Any]) -> None:
+    """Refuse a candidate with unknown keys or values that do not fit.
+
+    Raises:
+        ParameterError: Naming the key.
+    """
+    unknown = sorted(set(candidate) - set(parameters))
+    if unknown:
+        raise ParameterError(f"There is no parameter {', '.join(unknown)}; there are {sorted(parameters)}.")
+    for key, value in candidate.items():
+        check = parameters[key].check
+        if check is not None:
+            check(value)
+
+
 def _restore_parameter(
     value: Any, key: str, name: str, description: str, constraint: str, kind: str, *rest: Any
 ) -> Parameter:

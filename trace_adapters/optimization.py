@@ -18,7 +18,7 @@ from trace_adapters.errors import DataError, MetricError, SettingError, StoreErr
 from trace_adapters.evaluation import Evaluator, threads
 from trace_adapters.lm import LanguageModel, as_lm
 from trace_adapters.lm.ledger import CallRecord, record_calls
-from trace_adapters.nodes import Parameter
+from trace_adapters.nodes import Parameter, check_values
 from trace_adapters.optimizers.base import Optimizer
 from trace_adapters.optimizers.demos import Demonstrations
 from trace_adapters.optimizers.optoprime import OptoPrime
@@ -31,7 +31,7 @@ from trace_adapters.search.policy import Greedy
 from trace_adapters.search.settings import SearchSettings, require_whole
 from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
-from trace_adapters.targets import ASYNC_METRIC, Target, check_values, wrap
+from trace_adapters.targets import ASYNC_METRIC, Target, wrap
 
 ASKING: dict[str, type[OptoPrime] | type[TextGrad]] = {"optoprime": OptoPrime, "textgrad": TextGrad}  # of a model
 OPTIMIZERS = (*ASKING, "demos")

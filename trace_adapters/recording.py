@@ -19,7 +19,7 @@ from trace_adapters.context import READS, TRACING, Surroundings
 from trace_adapters.errors import CodeError, ExecutionError, SettingError, explain_nodes
 from trace_adapters.history import NestedCall
 from trace_adapters.learned import LearnedFunction, failing_line, find_named, name_of
-from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter, keyed
+from trace_adapters.nodes import Constant, FailedCall, Node, Operation, Parameter, check_values, keyed
 from trace_adapters.streams import Stream
 
 CODE_ARGUMENT = "__code"
@@ -85,13 +85,17 @@ class Bundle:
         saving.write_values(Path(path), {p.key: p.data for p in self.parameters()})
 
     def load(self, path: str | os.PathLike[str], *, allow_code: bool = False) -> None:
-        """Read what `save` wrote; a source that differs needs `allow_code=True`, see `Module.load`."""
+        """Read what `save` wrote; a source that differs needs `allow_code=True`, see `Module.load`.
+
+        Raises:
+            ParameterError: If the file is of another function, or the source cannot stand in for this one.
+        """
         values = saving.read_values(Path(path))
         known = keyed(self.parameters())
         saving.refuse_code(Path(path), values, known, allow_code=allow_code)
-        for key in known.keys() & values.keys():
-            known[key].check(values[key])
-            known[key].data = values[key]
+        check_values(known, values)
+        for key, value in values.items():
+            known[key].data = value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _is_tracing():

@@ -21,12 +21,11 @@ from trace_adapters.errors import (
     ExecutionError,
     MetricError,
     ModelError,
-    ParameterError,
     SandboxUnavailable,
     explain_nodes,
 )
 from trace_adapters.modules import Module
-from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, keyed, unwrap, using
+from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, check_values, keyed, unwrap, using
 from trace_adapters.traces import Feedback, error_name
 
 ENTRY_POINTS = "trace_adapters"
@@ -231,21 +230,6 @@ def wrap(program: Any, **options: Any) -> Target:
         f"its framework (installed: {names}). Make it a ta.Module, or say what it reads: "
         "ta.optimize(ta.wrap(program, parameters=[...]), ...)."
     )
-
-
-def check_values(parameters: Mapping[str, Parameter], candidate: Mapping[str, Any]) -> None:
-    """Refuse a candidate with unknown keys or values that do not fit.
-
-    Raises:
-        ParameterError: Naming the key.
-    """
-    unknown = sorted(set(candidate) - set(parameters))
-    if unknown:
-        raise ParameterError(f"There is no parameter {', '.join(unknown)}; there are {sorted(parameters)}.")
-    for key, value in candidate.items():
-        check = parameters[key].check
-        if check is not None:
-            check(value)
 
 
 def call_metric(metric: Callable[..., Any], *args: Any) -> Feedback:
