@@ -19,12 +19,17 @@ def rounded(x):
     return math.floor(x + HALF)
 
 
+def named(key):
+    return ta.node("given", key, trainable=True)
+
+
 class Agent(ta.Module):
     """Answers."""
 
     def __init__(self):
         self.template = ta.node("Answer: {q}", name="template", trainable=True, description="ä prompt")
         self.limit = ta.node(3, "limit", trainable=True)
+        self.given = named("name")
         self.parts = [ta.node(n, trainable=True) for n in (1, 2)]
 
     @ta.bundle(trainable=True)
@@ -36,6 +41,9 @@ class Agent(ta.Module):
 
     def size(self):
         return rounded(self.limit.data)
+
+    def label(self):
+        return "a ".replace("a", "name") + self.given.data
 
 
 def loaded(path, name):
@@ -63,6 +71,7 @@ def test_the_file_is_the_program_with_its_values(tmp_path):
     assert other("x").data == "Say:\nx!"
     assert other.size() == 8
     assert other.values() == {**agent.values(), "fill": other.fill.parameter.data}
+    assert other.label() == agent.label() == "name given"
     other.export(tmp_path / "again.py")
     assert loaded(tmp_path / "again.py", "exported_again").Agent().values()["parts.1"] == 20
 

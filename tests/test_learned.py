@@ -60,6 +60,21 @@ def test_a_decorator_that_would_be_lost_is_refused(function):
     assert ta.bundle(function) is not None
 
 
+@pytest.mark.parametrize("timeout_s", [0, float("inf"), float("nan"), "5"])
+def test_a_time_limit_that_cannot_hold_is_refused_at_once(timeout_s):
+    """The sandbox would refuse every call, and every candidate would seem to fail."""
+    with pytest.raises(ta.SettingError, match="timeout_s is a finite number of seconds above 0"):
+        ta.bundle(trainable=True, timeout_s=timeout_s)(register)
+
+
+@pytest.mark.parametrize("uses", [[functools.partial(max, 1)], "max", [3], max])
+def test_what_a_source_may_call_is_named(uses):
+    """A callable without a name can be given one in a mapping."""
+    with pytest.raises(ta.SettingError, match=r"uses=.*\{'name': function\}"):
+        ta.bundle(trainable=True, uses=uses)(register)
+    assert ta.bundle(trainable=True, uses={"most": functools.partial(max, 1)})(register).learned.uses["most"](3) == 3
+
+
 def test_what_loses_nothing_can_be_trained():
     """Decorators outside, those that give the function back, static and class methods, nested functions."""
 

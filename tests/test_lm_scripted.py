@@ -89,6 +89,12 @@ def test_as_lm_takes_models_and_names():
     assert isinstance(as_lm("gpt-4o-mini"), LM)
 
 
+def test_a_name_is_asked_as_the_profile_says():
+    """The profile was left out; without one it is the model's own."""
+    assert as_lm("any", profile="small").profile == "small"
+    assert (as_lm("any").profile, as_lm("local").profile) == ("strong", "small")
+
+
 def test_as_lm_of_functions():
     """A function gets a prompt, or messages if its argument is called so, and the options it names."""
 

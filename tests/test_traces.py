@@ -63,6 +63,7 @@ def test_outputs_of_one_step_have_feedback_of_their_own():
         (0.5, (0.5, "")),
         ("no", (None, "no")),
         ((0, "no"), (0.0, "no")),
+        ((0.5, None), (0.5, "")),
         ({"score": 1}, (1.0, "")),
     ],
 )

@@ -130,7 +130,7 @@ def _literals(
     calls: dict[str, list[ast.Call]] = {}
     for statement in needed:
         for call in ast.walk(statement):
-            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+            if isinstance(call, ast.Call) and _makes_a_node(call) and isinstance(call.args[0], ast.Constant):
                 names = [k.value for k in call.keywords if k.arg == "name"] + call.args[1:2]
                 if names and isinstance(names[0], ast.Constant) and isinstance(names[0].value, str):
                     calls.setdefault(names[0].value, []).append(call)
@@ -145,6 +145,11 @@ def _literals(
         edits.append((*span, _literal(value)))
         settled.add(key)
     return edits, settled
+
+
+def _makes_a_node(call: ast.Call) -> bool:
+    """Whether a call is `node(...)` or `ta.node(...)` with a value; others may hold the same texts by chance."""
+    return ast.unparse(call.func).rpartition(".")[2] == "node" and bool(call.args)
 
 
 def _literal(value: Any) -> str:

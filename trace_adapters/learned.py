@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 import textwrap
@@ -23,12 +24,12 @@ def require_terms(trust: str, timeout_s: float, sandbox: str | None) -> None:
     """Refuse terms under which no learned source can run; see `LearnedFunction`.
 
     Raises:
-        SettingError: If `trust` or `sandbox` is unknown, both are given, or `timeout_s` is not above 0.
+        SettingError: If `trust` or `sandbox` is unknown, both are given, or `timeout_s` is not above 0 and finite.
     """
     if trust not in TRUST:
         raise SettingError(f"trust is {' or '.join(map(repr, TRUST))}, got {trust!r}.")
-    if not isinstance(timeout_s, int | float) or not timeout_s > 0:
-        raise SettingError(f"timeout_s is a number of seconds above 0, got {timeout_s!r}.")
+    if not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise SettingError(f"timeout_s is a finite number of seconds above 0, got {timeout_s!r}.")
     require_sandbox(sandbox)
     if trust == IN_PROCESS and sandbox is not None:
         raise SettingError(f'trust="in-process" runs code in no sandbox; leave out sandbox={sandbox!r}.')
@@ -50,7 +51,7 @@ class LearnedFunction:
 
     Raises:
         CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost.
-        SettingError: If `trust` or `sandbox` is unknown, or `timeout_s` is not above 0.
+        SettingError: As `require_terms` says, or if `uses` is no mapping and something in it has no name.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class LearnedFunction:
     ) -> None:
         require_terms(trust, timeout_s, sandbox)
         self.function = function
-        self.uses = dict(uses) if isinstance(uses, Mapping) else {use.__name__: use for use in uses}
+        self.uses = _named_uses(uses)
         self.trust = trust
         self.timeout_s = timeout_s
         self.sandbox = sandbox
@@ -206,6 +207,16 @@ class LearnedFunction:
             "uses": uses,
             "timeout_s": self.timeout_s,
         }
+
+
+def _named_uses(uses: Any) -> dict[str, Callable[..., Any]]:
+    """What a learned source may call, by name."""
+    try:
+        return dict(uses) if isinstance(uses, Mapping) else {use.__name__: use for use in uses}
+    except (AttributeError, TypeError):
+        raise SettingError(
+            f"uses= takes functions, or a mapping {{'name': function}} for those without a name; got {uses!r}."
+        ) from None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -54,7 +54,8 @@ class Feedback:
         if isinstance(value, str):
             return cls(None, value)
         if isinstance(value, tuple) and len(value) == 2:
-            return cls(None if value[0] is None else _number(value[0]), str(value[1]))
+            score, text = value
+            return cls(None if score is None else _number(score), "" if text is None else str(text))
         if isinstance(value, Mapping) and "score" in value:
             return cls(_number(value["score"]), str(value.get("feedback") or ""))
         if hasattr(value, "score"):

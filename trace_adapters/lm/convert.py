@@ -29,13 +29,13 @@ ENTRY_POINTS = "trace_adapters.models"
 _MESSAGE_NAMES = {"messages", "chat", "conversation", "history"}
 
 
-def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -> LanguageModel:
+def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None) -> LanguageModel:
     """Take in whatever can answer.
 
     Args:
         model: One of
             a `LanguageModel` (returned as it is);
-            a name (`LM(name)`);
+            a name (`LM(name, profile=profile)`);
             a model of a framework with an installed adapter (entry points of group "trace_adapters.models"; name: the
             framework's import root; object: `as_lm(model, name=..., profile=...)`);
             a client of the `openai` SDK, sync or async (`name` is then needed);
@@ -49,7 +49,7 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
             returns a text. Options
             reach it only if it has arguments of these names.
         name: What the model is called in records. Default: what the object says.
-        profile: "small" for models that need short, narrow questions.
+        profile: "small" for models that need short, narrow questions. Default: of a name, as `LM` says, else "strong".
 
     Raises:
         AdapterError: If it is none of these.
@@ -57,7 +57,8 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile = "strong") -
     if isinstance(model, LanguageModel) and not isinstance(model, type):
         return model
     if isinstance(model, str):
-        return LM(model)
+        return LM(model, profile=profile)
+    profile = profile or "strong"
     adapt = _find_adapter(model)
     if adapt is not None:
         return adapt(model, name=name, profile=profile)
