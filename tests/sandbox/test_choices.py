@@ -6,7 +6,7 @@ import shutil
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event, Thread
+from threading import Barrier
 
 import pytest
 from typer.testing import CliRunner
@@ -18,8 +18,6 @@ from trace_adapters.errors import CodeError, SandboxUnavailable, SettingError
 from trace_adapters.extend import SandboxPool, choosing_sandbox, noting_levels
 from trace_adapters.learned import LearnedFunction
 from trace_adapters.sandbox import pool as pools, processes, starting, workers
-from trace_adapters.sandbox.limits import Limits
-from trace_adapters.sandbox.monty import MontyWorker
 from trace_adapters.sandbox.portable import CONSTRAINT
 from trace_adapters.targets import wrap
 
@@ -119,18 +117,6 @@ def test_monty_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydantic_monty", None)
     with SandboxPool(sandbox="monty") as pool, pytest.raises(SandboxUnavailable, match=r"trace-adapters\[monty\]"):
         pool.level()
-
-
-def test_a_monty_process_whose_end_nobody_hears_of_is_left_alone():
-    """`close` ends, whatever the interpreter's own end waits for: else a program hangs at its exit."""
-    pytest.importorskip("pydantic_monty")
-    worker, never = MontyWorker(Limits()), Event()
-    worker._ending.callback(never.wait)
-    ended = Thread(target=worker.kill, daemon=True)
-    ended.start()
-    ended.join(20)
-    assert not ended.is_alive()
-    never.set()
 
 
 def test_the_optimizer_is_told_what_monty_lacks():

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 import math
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -142,3 +146,42 @@ def test_methods_see_plain_attributes_and_what_they_use():
     learned = LearnedFunction(Agent.answer, uses={"call_llm": Agent.call_llm}, sandbox="monty")
     text = "def answer(self, text):\n    return self.call_llm(text) + self.mark\n"
     assert learned.call(text, [Agent(), "it"], {}, bound=True) == "said it!"
+
+
+_FORKING = """
+    import gc, os, sys
+    from trace_adapters import sandbox
+    from trace_adapters.errors import SandboxUnavailable
+
+    text = "def f(x):\\n    return x\\n"
+    def refused():
+        try:
+            sandbox.run(text, "f", [1], sandbox="monty")
+        except SandboxUnavailable as error:
+            sys.exit("spawn" not in str(error))
+        sys.exit("it ran")
+    assert sandbox.run(text, "f", [1], sandbox="monty") == 1
+    child = os.fork()
+    if child == 0:
+        gc.collect()
+        {child}
+    assert os.waitpid(child, 0)[1] == 0
+    assert sandbox.run(text, "f", [2], sandbox="monty") == 2
+    sandbox.default_pool("monty").close()
+    print("closed", flush=True)
+"""
+_CHILDREN = {
+    "ends at once": "os._exit(0)",
+    "ends as a program does": "sys.exit(0)",
+    "ends its own pool": 'sandbox.default_pool("monty").close(); os._exit(0)',
+    "wants to use it": "refused()",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("child", _CHILDREN)
+def test_a_fork_leaves_the_process_of_the_parent_alone(child):
+    """What a forked process frees was once freed for its parent too, which then waited at its exit for ever."""
+    script = textwrap.dedent(_FORKING).format(child=_CHILDREN[child])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr

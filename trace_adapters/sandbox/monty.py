@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
-import threading
+import ctypes
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from trace_adapters.errors import (
     BudgetExceeded,
@@ -23,8 +24,11 @@ from trace_adapters.sandboxing import MONTY
 
 _MESSAGE_CHARS = 4_000
 _LATE = "feed time limit exceeded"
-_END_S = 2.0  # how long the end of a process is waited for
 _CALLS = 2**31 - 1  # the calls of one worker's life; those of one call are counted here
+_FORKED = (
+    "sandbox='monty' cannot run here: this process was forked from one that had used it, and Monty's threads did not "
+    "come along. Start processes by multiprocessing.get_context('spawn'), or use sandbox='strict' in them."
+)
 
 Answer = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -38,10 +42,11 @@ class MontyWorker:
         level: Always "monty".
 
     Raises:
-        SandboxUnavailable: If pydantic-monty is not installed.
+        SandboxUnavailable: If pydantic-monty is not installed, or this process was forked from one that used it.
     """
 
     level = MONTY
+    _user: ClassVar[int | None] = None  # the process that Monty's threads are in; they are started once, for good
 
     def __init__(self, limits: Limits) -> None:
         self.key: object = None
@@ -56,6 +61,9 @@ class MontyWorker:
         self._definition: Mapping[str, Any] = {}
         self._lines: Sequence[str] = ()
         self._printed = ""
+        if MontyWorker._user not in (None, os.getpid()):
+            raise SandboxUnavailable(_FORKED)
+        MontyWorker._user = os.getpid()
         try:
             pool = self._monty.Monty(max_processes=1, feed_duration_limit_grace=limits.grace_s)
             self._pool = self._ending.enter_context(pool)
@@ -89,19 +97,17 @@ class MontyWorker:
         return reply
 
     def kill(self) -> None:
-        """End the process; one whose end nobody hears of is left alone, and ends with this process."""
-        ending = threading.Thread(target=self._end, name="monty-end", daemon=True)
-        with contextlib.suppress(RuntimeError):  # no more threads: the interpreter is ending
-            ending.start()
-            ending.join(_END_S)
-
-    def _end(self) -> None:
+        """End the process."""
         with contextlib.suppress(Exception):
             self._ending.close()
 
     def forget(self) -> None:
-        """Let go of a process that belongs to the parent of this forked process."""
-        self._ending.pop_all()
+        """Let go of a process that belongs to the parent of this forked process, without ever freeing it.
+
+        Monty waits on its pipes by tokio, whose epoll instance a fork shares (tokio-rs/tokio issue 4301). To free a
+        pipe here would take it off the parent's watch: the parent then waits for its process for ever, at its exit.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def _open(self, timeout_s: float) -> None:
         limits = {
