@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import math
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -185,3 +187,30 @@ def test_a_fork_leaves_the_process_of_the_parent_alone(child):
     script = textwrap.dedent(_FORKING).format(child=_CHILDREN[child])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_ctrl_c_does_not_reach_the_process():
+    """A terminal sends it to the whole group; the program waits for the run in flight, which must not look crashed."""
+    script = """
+        import os, signal
+        from trace_adapters import sandbox
+
+        def press():
+            try:
+                os.killpg(0, signal.SIGINT)
+                signal.pause()
+            except KeyboardInterrupt:
+                return "pressed"
+
+        print(sandbox.run("def f():\\n    return press()\\n", "f", uses={"press": press}, sandbox="monty"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.stdout == "pressed\n", done.stderr

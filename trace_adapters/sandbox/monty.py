@@ -7,7 +7,8 @@ import builtins
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from trace_adapters.errors import (
@@ -66,7 +67,8 @@ class MontyWorker:
         MontyWorker._user = os.getpid()
         try:
             pool = self._monty.Monty(max_processes=1, feed_duration_limit_grace=limits.grace_s)
-            self._pool = self._ending.enter_context(pool)
+            with _deaf_to_ctrl_c():
+                self._pool = self._ending.enter_context(pool)
         except (OSError, RuntimeError, self._monty.MontyError) as error:
             raise SandboxUnavailable(f"A Monty process could not be started: {error}") from error
 
@@ -245,6 +247,19 @@ def _load() -> Any:
             "sandbox='monty' needs the package pydantic-monty: pip install 'trace-adapters[monty]'."
         ) from error
     return pydantic_monty
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes that a Ctrl-C in the terminal does not reach: a run in flight would seem to have crashed."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # of this thread; what it starts inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prelude(definition: Mapping[str, Any], used: set[str]) -> str:
