@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from trace_adapters.errors import AdapterError, ModelError, ScriptExhausted, SettingError
+from trace_adapters.extend import Question, report
 from trace_adapters.lm import LM, LanguageModel, Reply, ScriptedLM, Usage, as_lm, count_tokens, record_calls
+from trace_adapters.lm.replies import NO_USAGE
 from trace_adapters.testing.openai_server import Completion, OpenAIServer
 
 
@@ -246,3 +248,12 @@ def test_as_lm_refuses_the_rest(thing):
 def test_token_estimate(text, tokens):
     """The estimate is deterministic and errs upwards."""
     assert count_tokens(text) == tokens
+
+
+def test_a_call_that_a_cache_answered_used_nothing():
+    """A framework's cache repeats the usage of the first call: a resumed study would count it against its budget."""
+    records = []
+    reply = Reply("four", Usage(100, 1, cost_usd=0.1), "m", "stop", 0.0)
+    with record_calls(records.append):
+        report(Question("forward", "m", [], {}), [reply], 0.0, 0.0, cached=True)
+    assert (records[0].replies, records[0].usage) == (("four",), NO_USAGE)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any
@@ -56,6 +57,9 @@ class Evaluator:
         self._listener = listener
         self._parameters = target.parameters()
         self._recorded = {(r.candidate_key, r.split, r.example_id): r for r in study.evaluations(rep=0)}
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._is_stopping = False
 
     def __call__(self, jobs: Sequence[Job]) -> list[Judgement]:
         """Judge all jobs; the judgements come back in the jobs' order.
@@ -71,6 +75,32 @@ class Evaluator:
         futures = [self._executor.submit(_in_context, copy_context(), self._judge, job) for job in jobs]
         return _gather(futures)
 
+    def finish(self) -> None:
+        """After Ctrl-C: begin nothing more, and wait for the runs in flight.
+
+        What they give is kept. What fails in them is not: Ctrl-C may have ended a process of the program's.
+        """
+        with self._changed:
+            self._is_stopping = True
+            in_flight = self._in_flight
+        if in_flight:
+            self._listener("waiting", {"runs": in_flight})
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_flight)
+
+    @contextmanager
+    def _flying(self) -> Iterator[None]:
+        with self._changed:
+            if self._is_stopping:
+                raise CancelledError
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
     def _judge(self, candidate: Mapping[str, Any], split: str, position: int) -> Judgement:
         example = self._splits[split][position]
         name = self._target.example_id(example, position)
@@ -78,7 +108,8 @@ class Evaluator:
         recorded = self._recorded.get((key, split, name))
         if recorded is None:
             self._meter.check()
-            recorded = self._run(candidate, key, split, name, example)
+            with self._flying():
+                recorded = self._run(candidate, key, split, name, example)
             self._recorded[key, split, name] = recorded
         self._listener("judged", {"split": split, "score": recorded.score, "error": recorded.error})
         return self._judgement(recorded, position)
@@ -94,6 +125,8 @@ class Evaluator:
         with record_calls(note):
             run = self._target.run(candidate, example)
             feedback = self._target.judge(self._metric, example, run)
+        if run.error is not None and self._is_stopping:
+            raise CancelledError
         info: dict[str, Any] = {"example_id": name, "split": split}
         if run.demonstrations is not None:
             info["demonstrations"] = {k: [list(d) for d in calls] for k, calls in run.demonstrations.items()}
@@ -141,16 +174,6 @@ def _gather(futures: Sequence[Future[Judgement]]) -> list[Judgement]:
         for future in futures:
             future.cancel()
         raise
-
-
-@contextmanager
-def threads(workers: int) -> Iterator[Executor]:
-    """A thread pool that, on an error or Ctrl-C, does not wait for what has not begun."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="trace-adapters")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _error_text(run: Run) -> str | None:

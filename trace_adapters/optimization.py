@@ -15,7 +15,7 @@ from typing import Any
 
 from trace_adapters.confining import check_sandbox, confining
 from trace_adapters.errors import DataError, MetricError, SettingError, StoreError, StudyExists, StudyNotFound
-from trace_adapters.evaluation import Evaluator, threads
+from trace_adapters.evaluation import Evaluator
 from trace_adapters.lm import LanguageModel, as_lm
 from trace_adapters.lm.ledger import CallRecord, record_calls
 from trace_adapters.nodes import Parameter, check_values
@@ -32,6 +32,7 @@ from trace_adapters.search.settings import SearchSettings, require_whole
 from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
 from trace_adapters.targets import ASYNC_METRIC, Target, wrap
+from trace_adapters.threads import threads
 
 ASKING: dict[str, type[OptoPrime] | type[TextGrad]] = {"optoprime": OptoPrime, "textgrad": TextGrad}  # of a model
 OPTIMIZERS = (*ASKING, "demos")
@@ -128,7 +129,8 @@ def optimize(
         listener: Called with (kind, facts) for everything that happens.
 
     Returns:
-        The result. After Ctrl-C too, with `stopped="interrupted"`: the best so far.
+        The result. After Ctrl-C too, with `stopped="interrupted"`: the best so far. It waits for the runs in flight; a
+        second Ctrl-C does not, and is raised as `KeyboardInterrupt`.
 
     Raises:
         SettingError: For options that cannot work.
@@ -204,14 +206,15 @@ def optimize(
             judge = Evaluator(target, splits, metric, kept, meter, pool, tell)
             policy = Greedy(len(train), size=minibatch_size, seed=seed, full_score=full_score)
             walk = Search(base, judge, Turns(optimizers), policy, kept, settings, tell)
-            stopped = _run(walk, kept, tell)
+            stopped = _run(walk, judge, kept, tell)
         return _result(target, kept, walk, base, stopped, meter)
 
 
-def _run(walk: Search, kept: Study, tell: Callable[[str, Mapping[str, Any]], None]) -> str:
+def _run(walk: Search, judge: Evaluator, kept: Study, tell: Callable[[str, Mapping[str, Any]], None]) -> str:
     try:
         stopped = walk.run()
     except KeyboardInterrupt:
+        judge.finish()
         kept.record_event("interrupted")
         tell("stopped", {"reason": "interrupted"})
         return "interrupted"

@@ -85,6 +85,8 @@ class Progress:
             self._doing = f"step {facts['step']}: {facts['optimizer']} proposes"
         elif kind == "rejected":
             self._rejected += 1
+        elif kind == "waiting":
+            self._doing = "interrupted: the last runs end"
         elif kind == "trial":
             self._trials += 1
             if facts["accepted"]:
@@ -97,6 +99,9 @@ class Progress:
         if kind == "stopped":
             best = "none" if self._best is None else f"{self._best:.3f}"
             return f"{self._clock()} {self._name}: stopped ({facts['reason']}); best {best}; {self._spent()}"
+        if kind == "waiting":
+            runs = "1 run" if facts["runs"] == 1 else f"{facts['runs']} runs"
+            return f"{self._clock()} interrupted: waiting for {runs} in flight; Ctrl-C again leaves at once"
         if self._live is not None:
             return ""
         if kind == "trial":

@@ -8,12 +8,13 @@ from typing import Any
 
 from trace_adapters.cli.jobs import Job
 from trace_adapters.confining import confining
-from trace_adapters.evaluation import Evaluator, threads
+from trace_adapters.evaluation import Evaluator
 from trace_adapters.lm import record_calls
 from trace_adapters.optimization import Result
 from trace_adapters.progress import Progress
 from trace_adapters.search.budget import Budget, Meter
 from trace_adapters.targets import wrap
+from trace_adapters.threads import threads
 
 TEST = "test"
 _Z = 1.959964  # of a 95 % interval

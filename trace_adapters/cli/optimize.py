@@ -73,11 +73,14 @@ def optimize(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed and replies give the same trials.")] = 0,
     metric_calls: Annotated[
-        int | None, typer.Option("--metric-calls", "--budget", help="Judged runs of the program at most.")
+        int | None,
+        typer.Option("--metric-calls", "--budget", help="Judged runs of the program at most, over all sessions."),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens at most.")] = None,
-    usd: Annotated[float | None, typer.Option(help="Dollars at most.")] = None,
-    wall: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds at most.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens at most, over all sessions.")] = None,
+    usd: Annotated[float | None, typer.Option(help="Dollars at most, over all sessions.")] = None,
+    wall: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Seconds at most; --resume has them again.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Runs of the program side by side.")] = 1,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the best candidate as files.")] = None,
     result_file: Annotated[
@@ -91,7 +94,7 @@ def optimize(
     ] = None,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Show how far it is.")] = True,
 ) -> None:
-    """Optimize a program. Ctrl-C ends it with the best so far; --resume goes on."""
+    """Optimize a program. Ctrl-C ends it with the best so far, a second one at once; --resume goes on."""
     started = time.monotonic()
     if resume and study is None:
         raise SettingError("expected --study with --resume: the name of the study to go on with")

@@ -115,7 +115,7 @@ def report(
         model=question.model,
         messages=question.messages,
         replies=tuple(reply.text for reply in replies),
-        usage=_sum_usage(replies),
+        usage=NO_USAGE if cached else _sum_usage(replies),
         latency_s=latency_s,
         status="ok" if error is None else "error",
         error=None if error is None else f"{type(error).__name__}: {error}",

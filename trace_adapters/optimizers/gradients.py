@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from trace_adapters.context import carry_context
 from trace_adapters.nodes import Node, Parameter, Value
 from trace_adapters.optimizers.base import same
+from trace_adapters.threads import threads
 from trace_adapters.traces import Feedback, TraceGraph
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def in_threads(workers: int) -> Iterator[Each]:
 
     When one fails, those that have not begun are dropped, and its error is raised.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="textgrad") as pool:
+    with threads(workers, "textgrad") as pool:
 
         def each(function: Callable[[T], R], items: Sequence[T], /) -> list[R]:
             if workers == 1 or len(items) < 2:

@@ -18,11 +18,14 @@ logger = logging.getLogger(__name__)
 class Budget:
     """Hard limits; None is no limit. At least one must be given.
 
+    All but `wall_s` are of the study: a resumed run begins with what its earlier sessions have spent.
+
     Attributes:
-        metric_calls: Runs of the program that are judged, those of a resumed run's first part included.
+        metric_calls: Runs of the program that are judged, also if a cache answers the model calls in them.
         usd: Dollars for model calls of known price; calls of unknown price count as nothing, and are reported.
-        tokens: Prompt and completion tokens of all roles.
-        wall_s: Seconds since this call of `optimize` began.
+        tokens: Prompt and completion tokens of all roles; what a cache answers costs none.
+        wall_s: Seconds of this call of `optimize`: a resumed run has all of them again. A run of the program that has
+            begun is waited for.
     """
 
     metric_calls: int | None = None
