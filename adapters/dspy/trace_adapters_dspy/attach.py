@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ import dspy
 
 from trace_adapters import AdapterError, Parameter, ParameterError, SettingError
 from trace_adapters.extend import check_values
+from trace_adapters_dspy.copies import copy_program
 from trace_adapters_dspy.observe import describe_signature, key_of
 from trace_adapters_dspy.parameters import Function, Text
 
@@ -97,15 +97,21 @@ def values(program: Any) -> dict[str, Any]:
     return {key: parameter.data for key, (_, parameter) in _all_parameters(program).items()}
 
 
-def apply(program: Any, candidate: Mapping[str, Any]) -> Any:
+def apply(program: Any, candidate: Mapping[str, Any], *, shared: Mapping[int, Any] | None = None) -> Any:
     """A copy of a program with the values of a candidate; what the candidate does not name stays as it is.
+
+    Args:
+        program: Never changed; its copy shares language models with it, and what cannot be copied, e.g. connections.
+        candidate: Parameter key -> value.
+        shared: What copies share, if it is known already.
 
     Raises:
         ParameterError: If a key is unknown or a value does not fit.
+        AdapterError: If the program refuses to be copied.
     """
     every = {key: parameter for key, (_, parameter) in _all_parameters(program).items()}
     check_values(every, {key: value for key, value in candidate.items() if _changes(every, key, value)})
-    twin = copy_program(program)
+    twin = copy_program(program, shared)
     for found in declared(twin):
         owner = found.owner
         if isinstance(owner, Text):
@@ -116,23 +122,6 @@ def apply(program: Any, candidate: Mapping[str, Any]) -> Any:
         else:
             _write_predictor(found, candidate, every)
     return twin
-
-
-def copy_program(program: Any) -> Any:
-    """A deep copy that asks the same language models and begins with an empty history."""
-    memo: dict[int, Any] = {}
-    for _, module in _modules(program):
-        for name in ("candidate_programs", "detailed_results"):
-            if name in vars(module):
-                memo[id(vars(module)[name])] = vars(module)[name]
-        memo[id(getattr(module, "history", None))] = []
-        if isinstance(module, dspy.Predict) and module.lm is not None:
-            memo[id(module.lm)] = module.lm
-    memo.pop(id(None), None)
-    try:
-        return copy.deepcopy(program, memo)
-    except Exception:
-        return program.deepcopy()  # DSPy's own copies what can be copied and shares the rest
 
 
 def paths(program: Any) -> dict[int | str, str]:

@@ -12,7 +12,9 @@ from typing import Any
 from trace_adapters import DataError, ParameterError
 from trace_adapters.extend import differences, export_candidate
 from trace_adapters_dspy import attach
+from trace_adapters_dspy.copies import copy_program
 from trace_adapters_dspy.parameters import Function
+from trace_adapters_dspy.shims import DspyParameter
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def load(program: Any, path: str | os.PathLike[str], *, allow_code: bool = False
         ParameterError: If a value does not fit, or, with `strict`, the parameters are not the same.
     """
     attach.declared(program)  # raises if it is no program
-    state = _read_state(path)
+    state = _read_state(path, bare=isinstance(program, DspyParameter))
     names = [name for name, _ in program.named_parameters()]
     missing, extra = [n for n in names if n not in state], [n for n in state if n not in names]
     if strict and (missing or extra):
@@ -47,7 +49,7 @@ def load(program: Any, path: str | os.PathLike[str], *, allow_code: bool = False
         logger.warning(
             "Loaded %s: kept %s as they are; did not know %s.", path, missing or "no parameters", extra or "none"
         )
-    _load_state(program.deepcopy(), state, path)  # raises before the program is touched
+    _load_state(copy_program(program), state, path)  # raises before the program is touched
     _load_state(program, state, path)
     if allow_code:
         for _, parameter in program.named_parameters():
@@ -75,7 +77,8 @@ def export(program: Any, directory: str | os.PathLike[str]) -> Path:
     return export_candidate(directory, attach.values(program), kinds, facts, story)
 
 
-def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _read_state(path: str | os.PathLike[str], bare: bool) -> dict[str, Any]:
+    """Name of a parameter -> its state; `bare`: the file holds that of a program that is one predictor."""
     try:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,9 +87,11 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(
             f'{str(path)!r} is no JSON file; save the program as "….json" (a pickle would run code): {error}'
         ) from error
+    if isinstance(state, dict):
+        state.pop("metadata", None)
+        state = {"self": state} if bare else state
     if not isinstance(state, dict) or not all(isinstance(entry, Mapping) for entry in state.values()):
         raise DataError(f"{str(path)!r} is no saved program: expected a mapping from parameter to state.")
-    state.pop("metadata", None)
     return state
 
 

@@ -28,6 +28,7 @@ from trace_adapters.extend import (
     unwrap,
 )
 from trace_adapters_dspy import attach, shims
+from trace_adapters_dspy.copies import shared_parts
 from trace_adapters_dspy.observe import Recorder, recording, unpack
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class DspyTarget:
     ) -> None:
         self.program = program
         self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
+        self._shared = shared_parts(program)
         self._overrides = shims.context_overrides()
         self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
         self._warned = False
@@ -89,7 +91,7 @@ class DspyTarget:
             ParameterError: If a value does not fit, or a key is not trainable.
         """
         check_values(self._parameters, candidate)
-        return attach.apply(self.program, candidate)
+        return attach.apply(self.program, candidate, shared=self._shared)
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         """Run one example and record it.

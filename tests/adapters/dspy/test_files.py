@@ -67,6 +67,16 @@ def test_old_files_load(tmp_path: Path) -> None:
         tad.load(New(), tmp_path / "old.json", strict=True)
 
 
+def test_a_program_that_is_one_predictor_loads(tmp_path: Path) -> None:
+    """DSPy writes the state of a bare predictor without the name of a parameter around it."""
+    path = tmp_path / "best.json"
+    best = tad.apply(dspy.Predict("text -> label"), {"instructions": "Be strict."})
+    best.save(str(path))
+    assert tad.diff(tad.load(dspy.Predict("text -> label"), path, strict=True), best) == ""
+    with pytest.raises(ta.DataError, match="no saved program"):
+        tad.load(dspy.ChainOfThought("text -> label"), path)
+
+
 def test_a_file_that_does_not_fit_changes_nothing(learned: Any, tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     learned.save(str(path))
