@@ -17,7 +17,7 @@ from typing import Any
 
 import dspy
 
-from trace_adapters import DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
+from trace_adapters import DataError, Feedback, MetricError, ModelError, Node, Parameter, SandboxUnavailable
 from trace_adapters.extend import (
     FailedCall,
     Run,
@@ -45,10 +45,12 @@ class DspyRun(Run):
     Attributes:
         prediction: Usually a `dspy.Prediction`; `output` holds its fields.
         reply: The reply of a language model that could not be read.
+        is_changed: Whether the program ran with a value that it did not come with.
     """
 
     prediction: Any = None
     reply: str | None = None
+    is_changed: bool = False
 
 
 class DspyTarget:
@@ -116,15 +118,16 @@ class DspyTarget:
                 error = raised
         if recorder.interruption is not None:
             raise recorder.interruption
-        if isinstance(error, SandboxUnavailable):
+        if isinstance(error, ModelError | SandboxUnavailable):
             raise error
         if error is not None and shims.is_model_failure(error):
             raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
         if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
             self._warn_unheard()
         node = recorder.node(inputs, output, error)
+        is_changed = any(value.data != value.parameter.data for value in read.values())
         if error is None:
-            return DspyRun(unwrap(node), node, None, output)
+            return DspyRun(unwrap(node), node, None, output, is_changed=is_changed)
         asks = node.operation is not None and node.operation.language_model
         # a predictor that got its reply and failed could not read it; before 2.6.25 the error does not say so
         return DspyRun(None, node, error, reply=shims.raw_reply(error) or (recorder.last_reply if asks else None))
@@ -132,14 +135,25 @@ class DspyTarget:
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
         """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; `trace` is None, as in scoring.
 
-        A metric without words gets some: what was expected.
+        A metric without words gets some: what was expected. An output that it cannot read is the fault of what was
+        proposed, if anything was.
+
+        Raises:
+            MetricError: If the metric fails on the program as it came.
+            ModelError: If the server, key or address of a model that the metric asks is at fault.
         """
         expected = _expected(example)
         if run.error is not None:
             return self._failure(run, expected)
         prediction = run.prediction if isinstance(run, DspyRun) else run.output
         with recording(Recorder(role="judge"), self._overrides) as recorder:
-            feedback = call_metric(_Metric(metric), example, prediction)
+            asked = _Metric(metric)
+            try:
+                feedback = call_metric(asked, example, prediction)
+            except MetricError as error:
+                if asked.raised is None:
+                    raise
+                feedback = _unread(run, error, asked.raised, expected)
         if recorder.interruption is not None:
             raise recorder.interruption
         if feedback.text:
@@ -239,22 +253,47 @@ def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
         return pool.submit(copy_context().run, run).result()
 
 
+def _unread(run: Run, error: MetricError, raised: BaseException, expected: str) -> Feedback:
+    """The feedback on an output that the metric could not read, if what was proposed is at fault."""
+    if isinstance(raised, ModelError):
+        raise raised
+    if shims.is_model_failure(raised):
+        raise ModelError(f"A model that the metric asks failed: {type(raised).__name__}: {raised}") from raised
+    if not (isinstance(run, DspyRun) and run.is_changed):
+        raise error
+    text = f"The output could not be judged. {error}"
+    return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
+
+
 class _Metric:
-    """Calls a metric with as many arguments as it takes."""
+    """Calls a metric with as many arguments as it takes.
+
+    Attributes:
+        raised: What the metric raised.
+    """
 
     def __init__(self, metric: Callable[..., Any]) -> None:
         self._metric = metric
+        self.raised: BaseException | None = None
         self.__name__ = getattr(metric, "__name__", type(metric).__name__)
 
     def __call__(self, example: Any, prediction: Any) -> Any:
+        places, names = self._further_arguments()
+        try:
+            return self._metric(example, prediction, *places, **names)
+        except (Exception, SystemExit) as error:
+            self.raised = error
+            raise
+
+    def _further_arguments(self) -> tuple[list[None], dict[str, None]]:
         try:
             parameters = list(inspect.signature(self._metric).parameters.values())
         except (TypeError, ValueError):
-            return self._metric(example, prediction)
-        wanted = [p for p in parameters if p.default is p.empty or p.name in _UNUSED]
-        places = [p for p in wanted if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        keywords = {p.name: None for p in wanted if p.kind is p.KEYWORD_ONLY}
-        return self._metric(example, prediction, *[None] * (len(places) - 2), **keywords)
+            return [], {}
+        others = [p for p in parameters[2:] if p.default is p.empty or p.name in _UNUSED]
+        places = [None for p in others if p.kind is p.POSITIONAL_ONLY]
+        names = {p.name: None for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        return places, names
 
 
 def _expected(example: Any) -> str:

@@ -123,6 +123,11 @@ def old_metric(example: Any, pred: Any, trace: Any = "wrong default") -> bool:
     return bool(example.answer == pred.answer)
 
 
+def metric_with_a_setting(example: Any, pred: Any, partial: float = 0.75, trace: Any = "wrong default") -> float:
+    assert trace is None
+    return partial
+
+
 class CallableMetric:
     def __call__(self, example: Any, pred: Any, *, program_trace: Any) -> dict[str, Any]:
         return {"score": 0.25, "feedback": f"{type(pred).__name__}"}
@@ -133,6 +138,7 @@ class CallableMetric:
     [
         (gepa_metric, ta.Feedback(0.5, "half right")),
         (old_metric, ta.Feedback(1.0, "Correct.")),
+        (metric_with_a_setting, ta.Feedback(0.75, "Not right. Expected: answer = '42'")),
         (score, ta.Feedback(1.0, "Correct.")),
         (CallableMetric(), ta.Feedback(0.25, "Prediction")),
         (lambda example, pred: 0.0, ta.Feedback(0.0, "Not right. Expected: answer = '42'")),
@@ -143,11 +149,56 @@ def test_metrics_of_every_kind(target: Any, metric: Any, expected: ta.Feedback) 
 
 
 def test_a_metric_that_fails_is_an_error_of_its_own(target: Any) -> None:
-    run = target.run({"extract": GOOD}, EXAMPLE)
+    target.program.extract.source = GOOD
+    run = tad.DspyTarget(target.program).run({}, EXAMPLE)
     with pytest.raises(ta.MetricError, match="ZeroDivisionError"):
         target.judge(lambda example, pred: 1 / 0, EXAMPLE, run)
     with pytest.raises(ta.MetricError):
         target.judge(lambda example, pred: "very good", EXAMPLE, run)
+
+
+NOTHING = "def extract(response):\n    return None"
+
+
+def brittle(example: Any, pred: Any, trace: Any = None) -> bool:
+    return bool(example.answer.lower() == pred.answer.lower())
+
+
+def test_an_output_that_the_metric_cannot_read_is_the_fault_of_what_was_proposed(target: Any) -> None:
+    """A proposed function may return what no metric expects: that ends no search."""
+    feedback = target.judge(brittle, EXAMPLE, target.run({"extract": NOTHING}, EXAMPLE))
+    assert feedback.score == 0.0
+    assert "'NoneType' object has no attribute 'lower'" in feedback.text
+    assert "answer = '42'" in feedback.text
+
+
+def test_a_metric_that_cannot_read_the_program_as_it_came_is_at_fault(lm: Any) -> None:
+    student = QA()
+    student.extract.source = NOTHING
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(student)
+        with pytest.raises(ta.MetricError, match="has no attribute 'lower'"):
+            target.judge(brittle, EXAMPLE, target.run({"extract": NOTHING}, EXAMPLE))
+
+
+@pytest.mark.parametrize("failure", [lambda: RateLimitError("slow down"), lambda: ta.ModelError("slow down")])
+def test_a_judge_whose_server_fails_ends_the_search(target: Any, failure: Any) -> None:
+    """Neither the metric nor the candidate is at fault: the search goes on later."""
+
+    def limited(example: Any, pred: Any) -> float:
+        raise failure()
+
+    with pytest.raises(ta.ModelError, match="slow down"):
+        target.judge(limited, EXAMPLE, target.run({"extract": GOOD}, EXAMPLE))
+
+
+def test_a_model_of_ours_that_fails_inside_the_program_ends_the_search(target: Any) -> None:
+    class Asking(QA):
+        def forward(self, question: str) -> Any:
+            raise ta.ModelError("slow down")
+
+    with pytest.raises(ta.ModelError, match="slow down"):
+        tad.DspyTarget(Asking()).run({}, EXAMPLE)
 
 
 def test_a_judge_model_is_told_apart_in_the_ledger(target: Any) -> None:
