@@ -71,6 +71,7 @@ def run(tmp_path: Path, **options: Any) -> Any:
         ({"study": ""}, SettingError, "study"),
         ({"optimizer": 5}, SettingError, "optimizer"),
         ({"optimizer": ta.OptoPrime}, SettingError, "optimizer"),
+        ({"valset": [{"q": 1}, {"q": 2}], "budget": 1}, SettingError, "budget of 1 .* 2 examples"),
     ],
 )
 def test_wrong_kinds_are_told_before_anything_is_written(

@@ -83,7 +83,7 @@ def parameters(
         raise SettingError(f"train takes a sequence of {', '.join(KINDS)}, got {train!r}.")
     every = _all_parameters(program)
     for glob in (*include, *freeze):
-        if not any(fnmatchcase(key, glob) for key in every):
+        if glob != "*" and not any(fnmatchcase(key, glob) for key in every):
             raise SettingError(f"No parameter matches {glob!r}; there are {', '.join(every) or 'none'}.")
     return {
         key: parameter

@@ -54,7 +54,8 @@ class Estimate:
         metric_calls: Judged runs of the program.
         program_calls: Calls of the program's language models, if every predictor is asked once a run.
         prompt_tokens: Rough, of these calls, as the prompts are now.
-        optimizer_calls: Questions to the optimizer's model; None for "textgrad", which asks about every call of a run.
+        optimizer_calls: Questions to the optimizer's model; None if that is unknown: "textgrad" asks about every call
+            of a run, and an optimizer of your own as it likes.
         keys: The parameters that would be trained.
     """
 
@@ -86,7 +87,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         include: Globs; only parameters whose key matches one.
         freeze: Globs; not those whose key matches one, e.g. `["predict.*"]`.
         max_metric_calls: Judged runs at most; instead of `budget`.
-        budget: Hard limits. Default: 50 runs for each validation example, at least 200.
+        budget: Hard limits; a number means judged runs. Default: 50 runs for each validation example, at least 200.
         minibatch_size: Training examples that a step looks at.
         max_steps: Steps at most.
         objective: What to achieve, in words, for the optimizer.
@@ -112,7 +113,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         include: str | Sequence[str] = ("*",),
         freeze: str | Sequence[str] = (),
         max_metric_calls: int | None = None,
-        budget: ta.Budget | None = None,
+        budget: ta.Budget | int | None = None,
         minibatch_size: int = 4,
         max_steps: int | None = None,
         objective: str | None = None,
@@ -139,7 +140,8 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         self.train = listed(train)
         self.include = listed(include)
         self.freeze = listed(freeze)
-        self.budget = ta.Budget(metric_calls=max_metric_calls) if max_metric_calls is not None else budget
+        limits = ta.Budget(metric_calls=max_metric_calls) if max_metric_calls is not None else budget
+        self.budget = None if limits is None else ta.Budget.of(limits)
         self.minibatch_size = minibatch_size
         self.max_steps = max_steps
         self.objective = objective
@@ -213,16 +215,25 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         prompts = sum(count_tokens(_prompt_text(predictor)) + mean for predictor in predictors)
         steps = runs // (2 * self.minibatch_size)
         steps = steps if self.max_steps is None else min(steps, self.max_steps)
-        chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
-        names = list(chosen) if isinstance(chosen, Sequence) else []
-        asked = None if "textgrad" in names else steps if "optoprime" in names else 0
-        return Estimate(runs, runs * len(predictors), int(runs * prompts), asked, list(target.parameters()))
+        asks = {"optoprime": steps, "demos": 0}
+        asked = [asks.get(chosen) if isinstance(chosen, str) else None for chosen in self._optimizers()]
+        known = [calls for calls in asked if calls is not None]
+        calls = max(known) if known and len(known) == len(asked) else None
+        return Estimate(runs, runs * len(predictors), int(runs * prompts), calls, list(target.parameters()))
+
+    def _optimizers(self) -> list[Any]:
+        is_one = isinstance(self.optimizer, str) or not isinstance(self.optimizer, Sequence)
+        return [self.optimizer] if is_one else list(self.optimizer)
 
     def _target(self, student: Any) -> DspyTarget:
-        chosen = [self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
-        wants_demos = isinstance(chosen, Sequence) and "demos" in chosen and "demos" not in self.train
+        wants_demos = "demos" in self._optimizers() and "demos" not in self.train
         train = (*self.train, "demos") if wants_demos else self.train
         target = DspyTarget(student, train, self.include, self.freeze)
+        if not attach.parameters(student, attach.KINDS):
+            raise ta.SettingError(
+                f"{type(student).__name__} has no parameters: it holds no predictor, no tad.Function and no tad.Text that "
+                "may change (parts with _compiled=True stay as they are)."
+            )
         if not target.parameters():
             raise ta.SettingError(
                 f"{type(student).__name__} has nothing left to train with train={train!r}, include={self.include!r}, "

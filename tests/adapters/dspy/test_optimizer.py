@@ -165,6 +165,30 @@ def test_estimate_asks_nothing(tmp_path: Path, lm: Any) -> None:
     assert not (tmp_path / "study.db").exists()
 
 
+def test_a_budget_may_be_a_number_of_metric_calls(tmp_path: Path, lm: Any) -> None:
+    made = optimizer(tmp_path, max_metric_calls=None, budget=50)
+    assert made.estimate(QA(), examples(0, 6)).metric_calls == 50
+    assert made.compile(QA(), trainset=examples(0, 6)).detailed_results.metric_calls <= 50
+
+
+def test_the_estimate_does_not_guess_what_an_optimizer_of_ones_own_asks(tmp_path: Path, lm: Any) -> None:
+    own = ta.OptoPrime([*tad.parameters(QA()).values()], lm=ta.ScriptedLM(fix))
+    assert optimizer(tmp_path, optimizer=own).estimate(QA(), examples(0, 6)).optimizer_calls is None
+    assert optimizer(tmp_path, optimizer="demos").estimate(QA(), examples(0, 6)).optimizer_calls == 0
+
+
+def test_a_program_without_parameters_is_told_how_to_get_some(tmp_path: Path, lm: Any) -> None:
+    class Fixed(dspy.Module):  # type: ignore[misc]
+        def forward(self, question: str) -> Any:
+            return dspy.Prediction(answer="42")
+
+    assert tad.parameters(Fixed()) == {}
+    with tad.record(Fixed()) as tape:
+        assert tape.calls == []
+    with pytest.raises(ta.SettingError, match=r"Fixed has no parameters.*tad\.Function"):
+        optimizer(tmp_path).compile(Fixed(), trainset=examples(0, 2))
+
+
 def test_textual_gradients_learn_a_crash_away(tmp_path: Path, lm: Any) -> None:
     """The failing line is in the question about the function; the instructions are asked for, too."""
     asked = []
@@ -205,6 +229,8 @@ def test_freeze_leaves_a_parameter_alone(tmp_path: Path, lm: Any) -> None:
     [
         ({"budget": ta.Budget(metric_calls=5)}, "not both"),
         ({"resume": True}, "study"),
+        ({"max_metric_calls": 0}, "above 0"),
+        ({"max_metric_calls": None, "budget": "much"}, "number of metric calls"),
     ],
 )
 def test_options_that_exclude_each_other(tmp_path: Path, options: dict[str, Any], message: str) -> None:
