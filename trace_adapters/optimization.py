@@ -164,8 +164,8 @@ def optimize(
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
     if limits.metric_calls is not None and limits.metric_calls < len(validation):
         raise SettingError(
-            f"A budget of {limits.metric_calls} metric calls cannot pay for one look at the {len(validation)} examples that "
-            "are chosen by; give more, or a smaller valset."
+            f"A budget of {limits.metric_calls} metric calls cannot pay for one look at the {len(validation)} examples "
+            "of the valset; give more, or a smaller valset."
         )
     require_whole("workers", workers, 1)
     require_whole("minibatch_size", minibatch_size, 1)

@@ -231,8 +231,8 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         target = DspyTarget(student, train, self.include, self.freeze)
         if not attach.parameters(student, attach.KINDS):
             raise ta.SettingError(
-                f"{type(student).__name__} has no parameters: it holds no predictor, no tad.Function and no tad.Text that "
-                "may change (parts with _compiled=True stay as they are)."
+                f"{type(student).__name__} has no parameters: it holds no predictor, tad.Function or tad.Text that may "
+                "change (parts with _compiled=True stay as they are)."
             )
         if not target.parameters():
             raise ta.SettingError(
