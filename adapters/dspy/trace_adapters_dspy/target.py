@@ -188,8 +188,8 @@ class DspyTarget:
             return
         self._warned = True
         logger.warning(
-            "A run of %s called no predictor that could be observed. Not seen are `part.forward(...)`, use `part(...)`, "
-            "and calls from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run.",
+            "A run of %s called no predictor that could be heard. Not seen are `part.forward(...)`, use `part(...)`; "
+            "nor calls from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run.",
             type(self.program).__name__,
         )
 
