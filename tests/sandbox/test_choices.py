@@ -6,7 +6,8 @@ import shutil
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from contextlib import ExitStack, suppress
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from typer.testing import CliRunner
@@ -198,6 +199,29 @@ def test_a_pool_makes_room_for_the_calls_that_run_side_by_side():
         assert done == [0, 1, 2]
         assert pool._count == 3
     assert pool._count <= 1
+
+
+def test_room_ends_with_the_last_block_that_asked_for_it():
+    """Studies that overlap end in any order; the pool kept the room of the second for ever."""
+    pool = SandboxPool(max_workers=1)
+    together = Barrier(2, timeout=1)
+
+    def ask(n):
+        with suppress(BrokenBarrierError):
+            together.wait()
+            met.append(n)
+        return n
+
+    met = []
+    first, second = ExitStack(), ExitStack()
+    with pool, ThreadPoolExecutor(2) as threads:
+        first.enter_context(pool.room_for(3))
+        second.enter_context(pool.room_for(2))
+        first.close()
+        second.close()
+        text = "def f(n):\n    return ask(n)\n"
+        assert list(threads.map(lambda n: pool.run(text, "f", [n], uses={"ask": ask}), range(2))) == [0, 1]
+    assert met == []
 
 
 OFF = {

@@ -53,6 +53,7 @@ class SandboxPool:
         self._max_workers = max_workers
         self._limits = limits or Limits()
         self._level: str | None = None
+        self._rooms: list[int] = []  # the calls of each `room_for` that is open
         self._forget()
         _pools.add(self)
 
@@ -158,15 +159,14 @@ class SandboxPool:
     def room_for(self, calls: int) -> Iterator[None]:
         """Let so many calls run side by side in the block, however small the pool is; idle workers end with it."""
         with self._changed:
-            before = self._max_workers
-            self._max_workers = max(before, calls)
+            self._rooms.append(calls)
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._max_workers = before
-                surplus = [self._pop_oldest() for _ in range(min(self._count - before, self._idle_count()))]
+                self._rooms.remove(calls)
+                surplus = [self._pop_oldest() for _ in range(min(self._count - self._room(), self._idle_count()))]
             for worker in surplus:
                 worker.kill()
 
@@ -216,7 +216,7 @@ class SandboxPool:
                 for wanted in (key, None):
                     if self._idle.get(wanted) and (wanted is not None or memory_mb == self._limits.memory_mb):
                         return self._pop(wanted)
-                if self._count < self._max_workers or in_callback.get():
+                if self._count < self._room() or in_callback.get():
                     break
                 if self._idle:
                     evicted = self._pop_oldest()
@@ -230,6 +230,10 @@ class SandboxPool:
         except BaseException:
             self._release()
             raise
+
+    def _room(self) -> int:
+        """How many workers there may be now."""
+        return max(self._max_workers, *self._rooms, 0)
 
     def _pop(self, key: object) -> AnyWorker:
         workers = self._idle[key]
