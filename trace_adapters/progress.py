@@ -48,7 +48,7 @@ class Progress:
         self._started = self._said = clock()
         self._best: float | None = None
         self._doing = "starting"
-        self._judged = self._failed = self._trials = self._rejected = 0
+        self._judged = self._failed = self._trials = 0
 
     def __enter__(self) -> Progress:
         if self._enabled and self._console.is_terminal:
@@ -83,8 +83,6 @@ class Progress:
             self._doing = f"running {facts['split']} examples"
         elif kind == "propose":
             self._doing = f"step {facts['step']}: {facts['optimizer']} proposes"
-        elif kind == "rejected":
-            self._rejected += 1
         elif kind == "waiting":
             self._doing = "interrupted: the last runs end"
         elif kind == "trial":

@@ -56,8 +56,10 @@ def fetch(
     ] = None,
 ) -> None:
     """Bring a model onto this machine. A cut download goes on where it ended."""
+    from trace_adapters.lm.fetching import fetch as bring  # it locks files as only POSIX systems do
+
     with _Bar() as bar:
-        path = weights.fetch(name, source=source, progress=bar.report)
+        path = bring(name, source=source, progress=bar.report)
     Page().line(str(path))
 
 

@@ -16,7 +16,6 @@ from trace_adapters.cli.stores import StoreOption, store_address
 from trace_adapters.confining import levels
 from trace_adapters.errors import StudyNotFound
 from trace_adapters.study import RoleTotals, Store, Study, TrialRecord
-from trace_adapters.study.story import lineage_of
 
 StudyArgument = Annotated[
     str | None,
@@ -173,7 +172,7 @@ def _show_rejected(page: Page, kept: Study) -> None:
 
 
 def _first_trials(trials: Sequence[TrialRecord]) -> dict[str, int]:
-    return {key: lineage_of(trials, key)[-1].number for key in {trial.candidate_key for trial in trials}}
+    return {trial.candidate_key: trial.number for trial in reversed(trials)}
 
 
 def _minibatch(trial: TrialRecord) -> str:

@@ -30,10 +30,9 @@ class LM:
     """A language model: `LM("gpt-4o-mini")`, `LM("name", base_url="http://host:8000/v1")`, `LM("local")`.
 
     `LM("local")` is the embedded model: real weights on this machine's CPU, fetched beforehand
-    (`trace-adapters models fetch NAME`),
-    in a server process that is started on first use and shared by processes. `LM("local:smollm2-135m")` names
-    another known model,
-    `LM("local:/path/to/model.gguf")` any GGUF file. See docs/local-models.md.
+    (`trace-adapters models fetch NAME`), in a server process that is started on first use and shared by processes.
+    `LM("local:smollm2-135m")` names another known model, `LM("local:/path/to/model.gguf")` any GGUF file. See
+    docs/local-models.md.
 
     Thread-safe; `acall` keeps one client per event loop.
 
@@ -43,23 +42,20 @@ class LM:
         api_key: Default: the variable OPENAI_API_KEY.
         temperature: Default: the server's.
         max_tokens: Limit of a reply. Default: the server's.
-        timeout_s: Limit of one HTTP request, its waiting in the server's queue included. Default 120, local
-            900.
-        max_retries: How often the SDK repeats a request after 408, 409, 429, 5xx, a timeout or a failed
-            connection; it waits as Retry-After
-            says. Default 6, local 0 (a local server that died is restarted once instead).
+        timeout_s: Limit of one HTTP request, its waiting in the server's queue included. Default 120, local 900.
+        max_retries: How often the SDK repeats a request after 408, 409, 429, 5xx, a timeout or a failed connection;
+            it waits as Retry-After says. Default 6, local 0 (a local server that died is restarted once instead).
         price: What tokens cost. Without it costs are unknown (None); a local model costs 0.
         cache: Where replies are kept and looked up.
         profile: "strong" or "small", for optimizers. Default: "small" for local models.
         supports_grammar: Whether the server takes llama.cpp's `grammar` field. Default: only local ones.
-        options: Defaults of further request fields (`seed`, `stop`, `top_p`, `json_schema`, …). Local models
-            also take `fetch=True`
-            (get missing weights now) and the fields of `LocalSettings` (`threads`, `slots`, `context`, …);
-            their `seed` is 0 unless given.
+        options: Defaults of further request fields (`seed`, `stop`, `top_p`, `json_schema`, …). Local models also
+            take `fetch=True` (get missing weights now) and the fields of `LocalSettings` (`threads`, `slots`,
+            `context`, …); their `seed` is 0 unless given.
 
     Attributes:
-        base_url, api_key: What other OpenAI clients need to use the same server; asking a local model for
-            them starts it.
+        base_url, api_key: What other OpenAI clients need to use the same server; asking a local model for them
+            starts it.
     """
 
     def __init__(
@@ -117,9 +113,8 @@ class LM:
     ) -> list[Reply]:
         """Ask for n replies.
 
-        Several samples of one question are reproducible if a `seed` is set: sample i is asked with a seed
-        derived from (seed, i).
-        A remote server gets `n` as it is (one request); a local one is asked once for each sample.
+        Several samples of one question are reproducible if a `seed` is set: sample i is asked with a seed derived
+        from (seed, i). A remote server gets `n` as it is (one request); a local one is asked once for each sample.
 
         Raises:
             ModelUnavailable: No server, weights or key, or the server does not know the model.
@@ -156,9 +151,7 @@ class LM:
         self._connections.check(self._endpoint.open())
 
     def close(self) -> None:
-        """Let go of connections and of a local server, which stops when nobody holds it. The next call starts
-        anew.
-        """
+        """Let go of connections and of a local server, which stops when nobody holds it. The next call starts anew."""
         self._connections.close()
         self._endpoint.close()
 
@@ -177,9 +170,8 @@ class LM:
         merged = {name: value for name, value in {**self._options, **options}.items() if value is not None}
         if "grammar" in merged and not self.supports_grammar:
             raise SettingError(
-                f"expected a server that takes a grammar, got model {self.model!r}; use LM('local'), "
-                "json_schema=..., or "
-                "LM(..., supports_grammar=True) if the server is llama.cpp's"
+                f"expected a server that takes a grammar, got model {self.model!r}; use LM('local'), json_schema=..., "
+                "or LM(..., supports_grammar=True) if the server is llama.cpp's"
             )
         return Question(role, self.model, read_messages(messages), merged, sample_index)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """Makes the SDK's clients and keeps them: one for threads, one for each event loop. A forked process gets
-    its own.
+    """Makes the SDK's clients and keeps them: one for threads, one for each event loop.
+
+    A forked process gets its own.
     """
 
     _client: tuple[Address, OpenAI] | None

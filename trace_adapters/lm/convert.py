@@ -39,15 +39,13 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None
             a model of a framework with an installed adapter (entry points of group "trace_adapters.models"; name: the
             framework's import root; object: `as_lm(model, name=..., profile=...)`);
             a client of the `openai` SDK, sync or async (`name` is then needed);
-            a model object with `forward` and `history` that is called with `messages=` and returns a list of
-            texts or of
-            mappings with `text`;
+            a model object with `forward` and `history` that is called with `messages=` and returns a list of texts
+            or of mappings with `text`;
             a chat model with `invoke(messages)` that returns a message with `content`;
             an engine with `generate(prompt, system_prompt=...)` that returns a text; it is called itself where it can
             be, which may repeat failed requests or look into a cache;
-            a function of a prompt, or of messages if its first argument is so named or annotated, that
-            returns a text. Options
-            reach it only if it has arguments of these names.
+            a function of a prompt, or of messages if its first argument is so named or annotated, that returns a
+            text. Options reach it only if it has arguments of these names.
         name: What the model is called in records. Default: what the object says.
         profile: "small" for models that need short, narrow questions. Default: of a name, as `LM` says, else "strong".
 
@@ -73,16 +71,13 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None
     if callable(model) and not isinstance(model, type):
         return AdaptedLM(_name_of(model, name), _Function(model).ask, None, profile=profile)
     raise AdapterError(
-        f"expected a language model (a LanguageModel, a name, an openai client, a model object called with "
-        "messages=, a chat model "
-        f"with invoke, an engine with generate, or a function of a prompt), got {model!r}"
+        "expected a language model (a LanguageModel, a name, an openai client, a model object called with messages=, "
+        f"a chat model with invoke, an engine with generate, or a function of a prompt), got {model!r}"
     )
 
 
 class AdaptedLM:
-    """A foreign model behind the protocol; its calls are recorded like any others, its options are passed
-    on.
-    """
+    """A foreign model behind the protocol; its calls are recorded like any others, its options are passed on."""
 
     supports_grammar = False
 

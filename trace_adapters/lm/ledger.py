@@ -60,11 +60,9 @@ class Question:
 def record_calls(sink: Sink) -> Iterator[None]:
     """Hand every model call made inside the `with` to `sink`, failed and cached calls too.
 
-    Sinks nest: inner and outer ones are all told. They are called in the thread or task that made the call,
-        possibly many at a
-    time, and what a sink raises (for instance BudgetExceeded) is raised to the caller of the model. Bound to
-    the context: new
-    threads must run in `contextvars.copy_context()` to be heard.
+    Sinks nest: inner and outer ones are all told. They are called in the thread or task that made the call, possibly
+    many at a time, and what a sink raises (for instance BudgetExceeded) is raised to the caller of the model. Bound
+    to the context: new threads must run in `contextvars.copy_context()` to be heard.
     """
     token = _sinks.set((*_sinks.get(), sink))
     try:

@@ -20,7 +20,8 @@ from typing import Any
 import trace_adapters.errors
 from trace_adapters.errors import ModelUnavailable, SettingError
 from trace_adapters.lm.endpoints import Address
-from trace_adapters.lm.weights import Weights, fetch, find_weights, home
+from trace_adapters.lm.fetching import fetch
+from trace_adapters.lm.weights import Weights, find_weights, home
 
 START_TIMEOUT_S = 300.0
 GONE_TIMEOUT_S = 3.0
@@ -72,9 +73,7 @@ class LocalEndpoint:
 
     @classmethod
     def from_options(cls, weights: str, options: Mapping[str, Any]) -> tuple[LocalEndpoint, dict[str, Any]]:
-        """Take the local settings out of the options of `LM`; return the endpoint and the options that are
-        left.
-        """
+        """Take the local settings out of the options of `LM`; return the endpoint and the options that are left."""
         rest = dict(options)
         fetch_missing = bool(rest.pop("fetch", False))
         chosen = {field.name: rest.pop(field.name) for field in fields(LocalSettings) if field.name in rest}
@@ -100,8 +99,8 @@ class LocalEndpoint:
         """Hold the lease and return the server's address, starting it if need be.
 
         Raises:
-            ModelUnavailable: No weights, no runtime, or the server does not start (the end of its log is in
-                the message).
+            ModelUnavailable: No weights, no runtime, or the server does not start (the end of its log is in the
+                message).
         """
         with self._lock:
             if self._address is None:
@@ -161,9 +160,7 @@ class LocalEndpoint:
         )
 
     def _spawn(self, weights: Weights, directory: Path, lock: int) -> subprocess.Popen[bytes]:
-        """Start the server, which inherits the lock: nobody else can start a second one, whatever dies
-        when.
-        """
+        """Start the server, which inherits the lock: nobody else can start a second one, whatever dies when."""
         arguments = ["--model", str(weights.path), "--name", weights.name, "--directory", str(directory)]
         for name, value in asdict(self.settings).items():
             arguments += [f"--{name.replace('_', '-')}", str(value)]
@@ -192,8 +189,7 @@ class LocalEndpoint:
                 return Address(state["base_url"], state["api_key"])
             if process.poll() is not None:
                 raise ModelUnavailable(
-                    f"expected the local server of {self._wanted or 'the default model'!r} to start, got "
-                    "exit code "
+                    f"expected the local server of {self._wanted or 'the default model'!r} to start, got exit code "
                     f"{process.returncode}{_log_tail(directory)}"
                 )
             time.sleep(0.05)

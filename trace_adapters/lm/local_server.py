@@ -1,12 +1,9 @@
-"""The process that runs the embedded model: llama.cpp's OpenAI-compatible server, alive as long as a client
-holds its lease.
+"""The process of the embedded model: llama.cpp's OpenAI-compatible server, alive as long as a client holds its lease.
 
-`python -m trace_adapters.lm.local_server --model FILE --port 8080` serves a model in the foreground, for any
-OpenAI client.
-`LM("local")` runs it with `--directory`, detached. Files in that directory:
+`python -m trace_adapters.lm.local_server --model FILE --port 8080` serves a model in the foreground, for any OpenAI
+client. `LM("local")` runs it with `--directory`, detached. Files in that directory:
 
-    lease        clients hold a shared lock on it; the server leaves when it can lock it exclusively for a
-    while
+    lease        clients hold a shared lock on it; the server leaves when it can lock it exclusively for a while
     server.lock  locked by the server as long as it lives: inherited from the process that started it
     state.json   address and key, written when the model is loaded
     server.log   what the server says; read when it does not start

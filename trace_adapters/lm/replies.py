@@ -16,8 +16,7 @@ class Usage:
     """What a call used.
 
     `None` is unknown, never 0. Sums count the tokens that are known; a sum of costs is unknown as soon as one
-    cost is.
-    A reply from a cache used nothing: zeros.
+    cost is. A reply from a cache used nothing: zeros.
     """
 
     prompt_tokens: int | None
@@ -46,9 +45,7 @@ NO_USAGE = Usage(0, 0, 0, 0.0)
 
 @dataclass(frozen=True)
 class Price:
-    """USD for a million tokens; `cached_prompt` is that of prompt tokens the server had cached (default:
-    `prompt`).
-    """
+    """USD for a million tokens; `cached_prompt` is that of prompt tokens the server had cached (default: `prompt`)."""
 
     prompt: float
     completion: float
@@ -68,9 +65,8 @@ class Price:
 class Reply:
     """One answer of a model.
 
-    A server bills the n answers of one request together: then the first reply carries the usage, the others
-        none (zeros),
-    so that sums over replies are right.
+    A server bills the n answers of one request together: then the first reply carries the usage, the others none
+    (zeros), so that sums over replies are right.
     """
 
     text: str
@@ -86,12 +82,10 @@ class Reply:
 class LanguageModel(Protocol):
     """What every room calls: `LM`, `ScriptedLM`, or anything that `as_lm` has taken in.
 
-    `n` replies are the samples `sample_index` … `sample_index + n - 1` of one question: asked again with the
-    same
+    `n` replies are the samples `sample_index` … `sample_index + n - 1` of one question: asked again with the same
     index they come from the cache (if there is one), with another index they are new ones. `role` ("forward",
-    "optimizer", "judge", …) is for the ledger.
-    Options: `temperature`, `max_tokens`, `seed`, `stop`, `json_schema`, `grammar` (GBNF, only where
-        `supports_grammar`).
+    "optimizer", "judge", …) is for the ledger. Options: `temperature`, `max_tokens`, `seed`, `stop`, `json_schema`,
+    `grammar` (GBNF, only where `supports_grammar`).
     """
 
     @property

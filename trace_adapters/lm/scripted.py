@@ -34,14 +34,15 @@ class ScriptedCall:
 class ScriptedLM:
     """Answers from a list, in order, or with a function.
 
+    Token counts are the estimates of `count_tokens`, the cost is 0, unless a `Reply` says otherwise.
+
     Args:
-        script: A list of replies, or a function of the messages that returns one. A reply is a text, a ready
-            `Reply`, or an
-            exception to be raised. A function may also name `role`, `sample_index` or `options` as arguments.
-            Functions are called without a lock,
-            from the caller's thread.
-        usage: Token counts are the estimates of `count_tokens`, the cost is 0, unless a `Reply` says
-            otherwise.
+        script: A list of replies, or a function of the messages that returns one. A reply is a text, a ready `Reply`,
+            or an exception to be raised. A function may also name `role`, `sample_index` or `options` as arguments.
+            Functions are called without a lock, from the caller's thread.
+        model: What it is called in records.
+        profile: "small" to be asked as small models are.
+        supports_grammar: Whether it is asked with grammars; it does not obey them.
 
     Attributes:
         calls: Every call so far, in order.
@@ -114,8 +115,7 @@ class ScriptedLM:
                 self._next += 1
                 return self._replies[self._next - 1]
         raise ScriptExhausted(
-            f"expected at most {len(self._replies)} replies to be asked of this script, got call "
-            f"{len(self.calls)} "
+            f"expected at most {len(self._replies)} replies to be asked of this script, got call {len(self.calls)} "
             f"({call.prompt[:80]!r}…); give more replies or a function"
         )
 

@@ -20,9 +20,7 @@ Progress = Callable[[int, int | None, str], None]
 
 @dataclass(frozen=True)
 class PackageParts:
-    """A weight file in Python packages: part n is `member` of `requirement`, each with `{n}` or `{n:02d}`
-    filled in.
-    """
+    """A weight file in Python packages: part n is `member` of `requirement`, with `{n}` or `{n:02d}` filled in."""
 
     requirement: str
     member: str
@@ -88,9 +86,7 @@ class Weights:
 
     @property
     def fingerprint(self) -> str:
-        """What distinguishes these weights: the pinned hash, or path, size and time of a file of the user's
-        own.
-        """
+        """What distinguishes these weights: the pinned hash, or path, size and time of a file of the user's own."""
         if self.known is not None:
             return self.known.sha256
         status = self.path.stat()
@@ -132,9 +128,7 @@ class ModelStatus:
 
 
 def home() -> Path:
-    """Where models and server states are kept: TRACE_ADAPTERS_HOME, else the platform's cache directory of
-    this user.
-    """
+    """Where models and server states are kept: TRACE_ADAPTERS_HOME, else this user's cache directory."""
     chosen = os.environ.get("TRACE_ADAPTERS_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -151,8 +145,9 @@ def models_directory() -> Path:
 
 
 def find_weights(wanted: str) -> Weights:
-    """The weights that a name means: a known model, a file fetched earlier (its stem), or a path to a GGUF
-    file. Touches no file.
+    """The weights that a name means: a known model, a file fetched earlier (its stem), or a path to a GGUF file.
+
+    Opens no file.
 
     Raises:
         SettingError: If the name means nothing.
@@ -188,13 +183,6 @@ def list_models() -> list[ModelStatus]:
     files = {model.file for model in KNOWN_MODELS.values()}
     others = [path for path in sorted(models_directory().glob("*.gguf")) if path.name not in files]
     return [_status(model) for model in KNOWN_MODELS.values()] + [_status_of_file(path) for path in others]
-
-
-def fetch(name_or_source: str = "", *, source: str | None = None, progress: Progress | None = None) -> Path:
-    """Bring weights onto this machine; see `trace_adapters.lm.fetching.fetch_weights`."""
-    from trace_adapters.lm.fetching import fetch_weights
-
-    return fetch_weights(name_or_source, source=source, progress=progress)
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trace_adapters.lm.messages import count_tokens
-from trace_adapters.traces import RecordedError, error_name
+from trace_adapters.traces import error_name
 
 SHORTEST = 120
 WHOLE = 1_200  # characters (some hundred tokens) up to which feedback is never cut
@@ -58,7 +58,7 @@ def show_value(value: Any) -> tuple[str, bool]:
 def error_line(error: BaseException) -> str:
     """`IndexError: list index out of range`, also of an error read back from a recorded trace."""
     message = " ".join(str(error).split())
-    name = error_name(error) if isinstance(error, RecordedError) else type(error).__name__
+    name = error_name(error)
     return f"{name}: {message}" if message else name
 
 
