@@ -9,10 +9,10 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 from trace_adapters.extend import Question, Reply, Usage, report
+from trace_adapters_langchain.inline import InlineHandler
 
 REPORTED = "trace_adapters_reported"  # metadata of calls that their caller reports itself
 _OWN_IDS = ("run-", "lc_run-")  # of messages that a server gave no id: LangChain's, of the run that they came from
@@ -35,7 +35,7 @@ class _Open:
     started: float
 
 
-class CallListener(BaseCallbackHandler):
+class CallListener(InlineHandler):
     """Hears the model calls of one run, in all its threads and tasks.
 
     Args:
@@ -45,7 +45,6 @@ class CallListener(BaseCallbackHandler):
         interruption: What a listener of the ledger raised (a spent budget); the run's caller must raise it.
     """
 
-    run_inline = True  # else every event of an async run goes through a thread pool
     raise_error = True  # only `stop` makes it raise
 
     def __init__(self, role: str = "forward") -> None:

@@ -9,9 +9,11 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import RunnableConfig, ensure_config, var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
+
+from trace_adapters_langchain.inline import InlineHandler
 
 # LangChain asks this variable for a handler whenever a run begins: nothing is patched, nothing is global but it.
 _here: ContextVar[Recorder | None] = ContextVar("trace_adapters_langchain_recorder", default=None)
@@ -76,7 +78,7 @@ class RecordedRun:
         self.error: BaseException | None = None
 
 
-class Recorder(BaseCallbackHandler):
+class Recorder(InlineHandler):
     """Takes the events of what runs in one `recording` block; may be called from many threads and tasks.
 
     Attributes:
@@ -88,7 +90,6 @@ class Recorder(BaseCallbackHandler):
         outer: The recorder of a block around this one, which hears the same.
     """
 
-    run_inline = True  # in async code, every event would take the way through a thread
     raise_error = False
     ignore_retry = True  # type: ignore[assignment]
     ignore_custom_event = True  # type: ignore[assignment]

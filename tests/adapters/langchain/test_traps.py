@@ -205,12 +205,6 @@ def test_a_functions_own_threads_keep_the_candidate() -> None:
     assert ta.propagate(tape.node(), "x").candidate == {"prompt": "{q}!"}
 
 
-async def test_async_events_do_not_hop_through_threads() -> None:
-    from trace_adapters_langchain.recording import Recorder
-
-    assert Recorder.run_inline is True
-
-
 def test_nothing_is_left_behind_in_the_context() -> None:
     traced = tal.trace(RunnableLambda(double) | RunnableLambda(fail))
     for call in (lambda: traced.node(1), lambda: traced.node_batch([1, 2]), lambda: asyncio.run(traced.anode(1))):
