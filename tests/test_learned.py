@@ -161,3 +161,37 @@ def test_a_plain_function_may_call_its_first_argument_self():
 
     double.parameter.data = "def double(self, times=2):\n    return [self] * times\n"
     assert double("a").data == ["a", "a"]
+
+
+def counter():
+    count = 0
+
+    def step(x):
+        nonlocal count
+        count += x
+        return count
+
+    return step
+
+
+def summer(xs):
+    total = 0
+
+    def add(x):
+        nonlocal total
+        total += x
+
+    for x in xs:
+        add(x)
+    return total
+
+
+def test_a_function_that_changes_names_around_it_is_refused_with_the_reason():
+    """Its source alone is no Python; the complaint is not that the user's own source is wrong."""
+    with pytest.raises(CodeError, match=r"'counter.<locals>.step' cannot be trained: it changes `count`"):
+        ta.bundle(trainable=True)(counter())
+    assert ta.bundle(counter())(2).data == 2
+
+
+def test_a_nonlocal_inside_a_function_is_its_own():
+    assert ta.bundle(trainable=True)(summer)([1, 2]).data == 3

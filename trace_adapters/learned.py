@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import re
@@ -15,6 +16,7 @@ from typing import Any
 from trace_adapters import code
 from trace_adapters.errors import CodeError, SettingError
 from trace_adapters.sandboxing import IN_PROCESS, MONTY, chosen_sandbox, note_level, require_sandbox
+from trace_adapters.source_compiling import plain_function
 
 TRUST = ("sandbox", IN_PROCESS)
 KEPT = 256  # learned sources of one function that are kept ready in this process
@@ -50,7 +52,8 @@ class LearnedFunction:
             what `choosing_sandbox` says around the call, else "auto".
 
     Raises:
-        CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost.
+        CodeError: If the source cannot be read, or is not all that a call runs: a decorator would be lost, or names of
+            the function around it, which it changes.
         SettingError: As `require_terms` says, or if `uses` is no mapping and something in it has no name.
     """
 
@@ -71,6 +74,7 @@ class LearnedFunction:
         self.sandbox = sandbox
         _refuse_decorated(function)
         self.source = code.read_source(function, uses=tuple(self.uses))
+        _refuse_outer_changes(function, self.source.text)
         self.spec = self.source.spec
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_generator = inspect.isgeneratorfunction(function)
@@ -289,6 +293,19 @@ def _refuse_decorated(function: Any) -> None:
         "source would run without the decorator's work. Put that work into the function, or decorate outside: "
         "train the plain function, and put the decorator above the line, or around the call, of what trains it."
     )
+
+
+def _refuse_outer_changes(function: Any, text: str) -> None:
+    """Raise `CodeError` if the function gives new values to names of the function around it."""
+    plain = plain_function(function)
+    free = plain.__code__.co_freevars
+    nodes = ast.walk(ast.parse(text)) if free else ()
+    outer = sorted({name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names if name in free})
+    if outer:
+        raise CodeError(
+            f"{plain.__qualname__!r} cannot be trained: it changes {_listed(outer)} of the function around it "
+            "(`nonlocal`), which a learned source cannot reach. Keep the value in an object, or return it."
+        )
 
 
 def _restore(

@@ -286,3 +286,20 @@ def test_the_method_of_a_parser_is_code() -> None:
 
 def test_functions_that_langchain_made_are_not_the_users() -> None:
     assert keys(PromptTemplate.from_template("{q}") | StrOutputParser()) == ["prompt"]
+
+
+def test_a_function_that_changes_names_around_it_hides_no_others() -> None:
+    """What cannot be trained is named with its reason; the rest of the chain can be traced."""
+    count = 0
+
+    def number(x: Any) -> str:
+        nonlocal count
+        count += 1
+        return f"{x.text}{count}"
+
+    chain = PromptTemplate.from_template("{q}") | number
+    traced = tal.trace(chain)
+    assert list(traced.parameters) == ["prompt"]
+    assert traced.node({"q": "no. "}).data == "no. 1"
+    with pytest.raises(SettingError, match="changes `count`"):
+        tal.trace(chain, trainable="number")
