@@ -7,12 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from trace_adapters.errors import StoreError, StoreTooNew
-from trace_adapters.study import Store, Study, lease
+from trace_adapters.study import ProposalRecord, Store, Study, lease
 from trace_adapters.study.lease import is_alive
 from trace_adapters.study.schema import SCHEMA_VERSION
 
@@ -109,6 +111,76 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(StoreError), Store.open(path) as store:
         store.load_study("s").evaluations()
+
+
+_READINGS = {
+    "studies": lambda store: store.studies(),
+    "trials": lambda store: store.load_study("s").trials(),
+    "steps": lambda store: store.load_study("s").steps(),
+    "evaluations": lambda store: store.load_study("s").evaluations(),
+    "events": lambda store: store.load_study("s").events(),
+    "values": lambda store: store.load_study("s").candidate(store.load_study("s").base_key),
+}
+
+
+def _small_store(path: Path) -> None:
+    with Store.open(path) as store:
+        study = store.create_study("s", base={"x": "a text that is kept as it is"})
+        study.record_evaluation(study.base_key, "val", "1", score=1.0, output="long " * 200, feedback="good")
+        study.record_step(0, [ProposalRecord(study.base_key, None, "o", "why", "bad", "reply")])
+        study.record_trial(0, study.base_key, origin="base", score=1.0, accepted=True)
+        study.record_event("begun", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("damage", "reading"),
+    [
+        ("UPDATE ta_blob SET data = x'00ff'", "evaluations"),
+        ("UPDATE ta_blob SET codec = 'other'", "evaluations"),
+        ("UPDATE ta_blob SET data = replace(data, 'text', 'test')", "values"),
+        ("DELETE FROM ta_blob", "values"),
+        ("UPDATE ta_evaluation SET trace_sha = x'00ff'", "evaluations"),
+        ("UPDATE ta_evaluation SET score = 'high'", "evaluations"),
+        ("UPDATE ta_evaluation SET score_odd = 'high'", "evaluations"),
+        ("UPDATE ta_evaluation SET usage = '[1]'", "evaluations"),
+        ("UPDATE ta_trial SET metrics = '{'", "trials"),
+        ("UPDATE ta_proposal SET rejected = 'no JSON'", "steps"),
+        ("UPDATE ta_event SET payload = x'ff'", "events"),
+        ("UPDATE ta_study SET space = '[1]'", "values"),
+        ("UPDATE ta_study SET config = '1'", "values"),
+        ("UPDATE ta_study SET owner = '[1]', heartbeat = 1", "studies"),
+        ("UPDATE ta_schema SET version = 'first'", "studies"),
+        ("DROP TABLE ta_event", "events"),
+    ],
+)
+def test_damage_inside_of_the_database_is_named(tmp_path: Path, damage: str, reading: str) -> None:
+    """What is kept is never returned as something else, and no inner error reaches the user."""
+    path = tmp_path / "study.db"
+    _small_store(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(StoreError, match=r"damaged|no such table"), Store.open(path) as store:
+        _READINGS[reading](store)
+
+
+def test_any_damaged_byte_gives_a_store_error_or_none(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.db"
+    _small_store(whole)
+    data, random = whole.read_bytes(), Random(0)
+    refused = 0
+    for number in range(100):
+        broken = bytearray(data)
+        for _ in range(random.choice([1, 5, 50])):
+            broken[random.randrange(len(broken))] = random.randrange(256)
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(broken[: random.randrange(len(broken))] if number % 5 == 0 else broken)
+        try:
+            with Store.open(path, create=False) as store:
+                for reading in _READINGS.values():
+                    reading(store)
+        except StoreError:
+            refused += 1
+    assert refused > 10
 
 
 def test_processes_may_make_the_same_store_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from trace_adapters.errors import StoreError
 from trace_adapters.study import schema
-from trace_adapters.study.database import insert_missing, insert_row
+from trace_adapters.study.database import DAMAGED, insert_missing, insert_row
 from trace_adapters.study.records import Values
 from trace_adapters.study.values import candidate_key, digest, pack, require_name, unpack
 
@@ -24,14 +24,23 @@ def write_blobs(connection: Connection, texts: Iterable[str | None]) -> list[str
 
 
 def read_blobs(connection: Connection, shas: Iterable[str | None]) -> dict[str | None, str | None]:
-    """The texts of some blobs by their sha256; None stands for None."""
+    """The texts of some blobs by their sha256; None stands for None.
+
+    Raises:
+        StoreError: If one is not there, or is not what its name says.
+    """
     wanted = sorted({sha for sha in shas if sha is not None})
     texts: dict[str | None, str | None] = {None: None}
     for start in range(0, len(wanted), 500):  # SQLite allows only so many variables in a statement
         blob = schema.blob.c
         query = select(blob.sha, blob.codec, blob.data).where(blob.sha.in_(wanted[start : start + 500]))
-        for sha, codec, data in connection.execute(query):
-            texts[sha] = unpack(codec, data).decode("utf-8", "surrogatepass")
+        for sha, codec, packed in connection.execute(query):
+            data = unpack(codec, packed)
+            if digest(data) != sha:
+                raise StoreError(DAMAGED)
+            texts[sha] = data.decode("utf-8", "surrogatepass")
+    if len(texts) <= len(wanted):
+        raise StoreError(DAMAGED)
     return texts
 
 

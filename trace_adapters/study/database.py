@@ -7,6 +7,7 @@ import re
 import sqlite3
 import threading
 import weakref
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from trace_adapters.errors import StoreError
+from trace_adapters.errors import StoreError, TraceAdaptersError
 
+DAMAGED = "the database is damaged, or was changed by something else; restore a copy, or name another file"
 _BUSY_S = 30
 _WRITES = "trace_adapters_writes"
 
@@ -52,9 +54,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and waits for no writer."""
-        with _held(self._read_lock), self._explained(), self._engine.begin() as connection:
-            yield connection
+        """A transaction that sees one state of the database and waits for no writer.
+
+        What the block raises over the content of rows is a `StoreError`: they were whole when they were written.
+        """
+        with _held(self._read_lock), self._explained():
+            try:
+                with self._engine.begin() as connection:
+                    yield connection
+            except (TraceAdaptersError, SQLAlchemyError):
+                raise
+            except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as error:
+                raise StoreError(f"{DAMAGED} (store {self.where})") from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -92,7 +103,7 @@ _DIAGNOSES = {
     "readonly": "expected a store that may be written, got a read-only one; "
     "change the permissions of the file and its directory, or name another file",
     "locked": f"another program has kept the database locked for {_BUSY_S} s; end it, then resume",
-    "malformed": "the database file is damaged; restore a copy, or name another file",
+    "malformed": DAMAGED,
 }
 
 

@@ -18,6 +18,7 @@ from trace_adapters.study.database import Database
 
 _BEAT_S = 10.0
 _DEAD_AFTER_S = 60.0
+_PF_EXITING = 0x4  # include/linux/sched.h: killed, its files are closed, but it is not yet a zombie
 
 
 class Lease:
@@ -118,5 +119,5 @@ def _start_of(pid: int) -> str | None:
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    state, started = fields[0], fields[19]
-    return None if state in "ZX" else started
+    state, flags, started = fields[0], int(fields[6]), fields[19]
+    return None if state in "ZX" or flags & _PF_EXITING else started

@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
+from trace_adapters.errors import StoreError
+from trace_adapters.study.database import DAMAGED
 from trace_adapters.study.values import dumps, loads
 
 SCHEMA_VERSION = 1
@@ -47,7 +49,10 @@ class JsonText(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Text to value; NULL is None."""
-        return None if value is None else loads(value)
+        try:
+            return None if value is None else loads(value)
+        except (TypeError, ValueError) as error:
+            raise StoreError(DAMAGED) from error
 
 
 _ID = BigInteger().with_variant(Integer(), "sqlite")

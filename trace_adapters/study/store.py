@@ -110,15 +110,15 @@ class Store:
                 names = connection.execute(select(schema.study.c.name).order_by(schema.study.c.id)).scalars().all()
                 there = f"it has {', '.join(map(repr, names))}" if names else "it has none"
                 raise StudyNotFound(f"the store {self.address} has no study {name!r}; {there}")
-        facts = StudyFacts(
-            name=row.name,
-            created=row.created,
-            seed=row.seed,
-            config=row.config,
-            space=tuple(ParameterSpec(**spec) for spec in row.space),
-            versions=row.versions,
-            base_key=row.base_key,
-        )
+            facts = StudyFacts(
+                name=row.name,
+                created=row.created,
+                seed=row.seed,
+                config=dict(row.config),
+                space=tuple(ParameterSpec(**spec) for spec in row.space),
+                versions=dict(row.versions),
+                base_key=row.base_key,
+            )
         return Study(self._database, row.id, facts)
 
     def studies(self) -> list[StudyInfo]:
@@ -137,7 +137,7 @@ class Store:
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [StudyInfo(row.name, row.created, _state(row), row.trials, row.best) for row in rows]
+            return [StudyInfo(row.name, row.created, _state(row), row.trials, row.best) for row in rows]
 
     def close(self) -> None:
         """Close the connections."""
@@ -170,7 +170,8 @@ def _require_schema(database: Database, create: bool) -> None:
 def _version(connection: Connection) -> int | None:
     if not inspect(connection).has_table(schema.schema.name):
         return None
-    return connection.execute(select(schema.schema.c.version)).scalar_one_or_none()
+    version: int | None = connection.execute(select(schema.schema.c.version)).scalar_one_or_none()
+    return None if version is None else int(version)
 
 
 def _create(connection: Connection) -> int:

@@ -93,7 +93,9 @@ def split_score(score: float | None) -> tuple[float | None, str | None]:
 
 def join_score(number: float | None, odd: str | None) -> float | None:
     """The inverse of `split_score`."""
-    return number if odd is None else _ODD_FLOATS[odd]
+    if odd is not None:
+        return _ODD_FLOATS[odd]
+    return None if number is None else float(number)
 
 
 def require_name(what: str, text: str, limit: int) -> str:
