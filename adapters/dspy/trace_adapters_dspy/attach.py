@@ -175,7 +175,7 @@ def _instructions(one: Declared, key: str, keep: Sequence[str]) -> Parameter:
     names = [name for name in keep if name in signature.instructions]
 
     def check(text: Any) -> None:
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or (signature.instructions.strip() and not text.strip()):
             raise ParameterError(f"Expected instructions, a non-empty text, got {text!r}.")
         missing = [name for name in names if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
         if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import threading
@@ -12,45 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any
 
 import dspy
 
-from trace_adapters import DataError, Feedback, MetricError, ModelError, Node, Parameter, SandboxUnavailable
-from trace_adapters.extend import (
-    FailedCall,
-    Run,
-    Value,
-    call_metric,
-    check_values,
-    failure_feedback,
-    unwrap,
-)
+from trace_adapters import DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
+from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.copies import shared_parts
+from trace_adapters_dspy.judging import DspyRun, PredictorCall, judge
 from trace_adapters_dspy.observe import Recorder, recording, unpack
 
 logger = logging.getLogger(__name__)
 
 _KEPT_PROGRAMS = 16
-_UNUSED = ("trace", "pred_name", "pred_trace", "program_trace")  # metrics take these for strict; scoring gives None
-_SHOWN_REPLY = 2000  # characters of an unreadable reply in feedback
-
-
-@dataclass(frozen=True)
-class DspyRun(Run):
-    """A run with what the program itself returned, for the metric.
-
-    Attributes:
-        prediction: Usually a `dspy.Prediction`; `output` holds its fields.
-        reply: The reply of a language model that could not be read.
-        is_changed: Whether the program ran with a value that it did not come with.
-    """
-
-    prediction: Any = None
-    reply: str | None = None
-    is_changed: bool = False
 
 
 class DspyTarget:
@@ -76,6 +50,7 @@ class DspyTarget:
     ) -> None:
         self.program = program
         self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
+        self._names = {one.path: one.attribute for one in attach.declared(program)}
         self._shared = shared_parts(program)
         self._overrides = shims.context_overrides()
         self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
@@ -116,6 +91,7 @@ class DspyTarget:
                 output = call_program(program, inputs)
             except (Exception, SystemExit) as raised:
                 error = raised
+            trace = list(dspy.settings.trace or ())
         if recorder.interruption is not None:
             raise recorder.interruption
         if isinstance(error, ModelError | SandboxUnavailable):
@@ -127,40 +103,15 @@ class DspyTarget:
         node = recorder.node(inputs, output, error)
         is_changed = any(value.data != value.parameter.data for value in read.values())
         if error is None:
-            return DspyRun(unwrap(node), node, None, output, is_changed=is_changed)
+            calls = self._predictor_calls(recorder, trace)
+            return DspyRun(unwrap(node), node, None, output, is_changed=is_changed, calls=calls)
         asks = node.operation is not None and node.operation.language_model
         # a predictor that got its reply and failed could not read it; before 2.6.25 the error does not say so
         return DspyRun(None, node, error, reply=shims.raw_reply(error) or (recorder.last_reply if asks else None))
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
-        """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; `trace` is None, as in scoring.
-
-        A metric without words gets some: what was expected. An output that it cannot read is the fault of what was
-        proposed, if anything was.
-
-        Raises:
-            MetricError: If the metric fails on the program as it came.
-            ModelError: If the server, key or address of a model that the metric asks is at fault.
-        """
-        expected = _expected(example)
-        if run.error is not None:
-            return self._failure(run, expected)
-        prediction = run.prediction if isinstance(run, DspyRun) else run.output
-        with recording(Recorder(role="judge"), self._overrides) as recorder:
-            asked = _Metric(metric)
-            try:
-                feedback = call_metric(asked, example, prediction)
-            except MetricError as error:
-                if asked.raised is None:
-                    raise
-                feedback = _unread(run, error, asked.raised, expected)
-        if recorder.interruption is not None:
-            raise recorder.interruption
-        if feedback.text:
-            return feedback
-        right = feedback.score is not None and feedback.score >= 1.0
-        text = "Correct." if right else f"Not right. Expected: {expected}" if expected else "Not right."
-        return Feedback(feedback.score, text)
+        """Call a metric of DSPy's kinds, with 2, 3 or 5 arguments; see `judging.judge`."""
+        return judge(metric, example, run, self._overrides)
 
     def example_id(self, example: Any, position: int) -> str:
         """The example's field `id` if it has one, else its position."""
@@ -171,17 +122,9 @@ class DspyTarget:
         """The example's fields as JSON."""
         return json.dumps(unpack(example), ensure_ascii=False, sort_keys=True, default=repr)
 
-    def _failure(self, run: Run, expected: str) -> Feedback:
-        feedback = failure_feedback(run, expected or None)
-        reply = run.reply if isinstance(run, DspyRun) else None
-        if reply is None:
-            return feedback
-        name = run.node.name if isinstance(run.node, FailedCall) else "the program"
-        text = (
-            f"The reply of the language model in {name} could not be read ({type(run.error).__name__}). It must give "
-            f"{_wanted_fields(run.error)}. The reply was:\n{reply[:_SHOWN_REPLY]}"
-        )
-        return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
+    def _predictor_calls(self, recorder: Recorder, trace: Sequence[tuple[Any, Any, Any]]) -> list[PredictorCall]:
+        found = [(recorder.path(entry[0]), entry) for entry in trace]
+        return [PredictorCall(path, self._names[path], entry) for path, entry in found if path in self._names]
 
     def _warn_unheard(self) -> None:
         if self._warned or not self.program.named_predictors():
@@ -251,59 +194,6 @@ def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
 
     with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
         return pool.submit(copy_context().run, run).result()
-
-
-def _unread(run: Run, error: MetricError, raised: BaseException, expected: str) -> Feedback:
-    """The feedback on an output that the metric could not read, if what was proposed is at fault."""
-    if isinstance(raised, ModelError):
-        raise raised
-    if shims.is_model_failure(raised):
-        raise ModelError(f"A model that the metric asks failed: {type(raised).__name__}: {raised}") from raised
-    if not (isinstance(run, DspyRun) and run.is_changed):
-        raise error
-    text = f"The output could not be judged. {error}"
-    return Feedback(0.0, f"{text}\nExpected: {expected}" if expected else text)
-
-
-class _Metric:
-    """Calls a metric with as many arguments as it takes.
-
-    Attributes:
-        raised: What the metric raised.
-    """
-
-    def __init__(self, metric: Callable[..., Any]) -> None:
-        self._metric = metric
-        self.raised: BaseException | None = None
-        self.__name__ = getattr(metric, "__name__", type(metric).__name__)
-
-    def __call__(self, example: Any, prediction: Any) -> Any:
-        places, names = self._further_arguments()
-        try:
-            return self._metric(example, prediction, *places, **names)
-        except (Exception, SystemExit) as error:
-            self.raised = error
-            raise
-
-    def _further_arguments(self) -> tuple[list[None], dict[str, None]]:
-        try:
-            parameters = list(inspect.signature(self._metric).parameters.values())
-        except (TypeError, ValueError):
-            return [], {}
-        others = [p for p in parameters[2:] if p.default is p.empty or p.name in _UNUSED]
-        places = [None for p in others if p.kind is p.POSITIONAL_ONLY]
-        names = {p.name: None for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        return places, names
-
-
-def _expected(example: Any) -> str:
-    labels = {name: value for name, value in example.labels().items() if name != "id"}
-    return ", ".join(f"{name} = {value!r}" for name, value in labels.items())
-
-
-def _wanted_fields(error: BaseException | None) -> str:
-    signature = getattr(error, "signature", None)
-    return f"the fields {', '.join(signature.output_fields)}" if signature is not None else "the signature's fields"
 
 
 class Recording:

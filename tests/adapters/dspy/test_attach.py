@@ -99,6 +99,19 @@ def test_apply_changes_a_copy_only() -> None:
     assert [dict(demo.inputs().items()) for demo in better.predict.predict.demos] == [{"question": "q"}]
 
 
+def test_instructions_that_were_empty_may_stay_so() -> None:
+    class Bare(dspy.Signature):  # type: ignore[misc]
+        """"""
+
+        question: str = dspy.InputField()
+        answer: str = dspy.OutputField()
+
+    program = dspy.Predict(Bare)
+    assert tad.parameters(program)["instructions"].data == ""
+    assert tad.apply(program, {"instructions": "Be brief."}).signature.instructions == "Be brief."
+    assert tad.apply(program, {"instructions": ""}).signature.instructions == ""
+
+
 def test_apply_without_a_change_leaves_every_byte() -> None:
     program = Program()
     demo = dspy.Example(question="q", answer="a")

@@ -157,6 +157,61 @@ def test_a_metric_that_fails_is_an_error_of_its_own(target: Any) -> None:
         target.judge(lambda example, pred: "very good", EXAMPLE, run)
 
 
+class TwoSteps(dspy.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan = dspy.ChainOfThought("question -> steps")
+        self.answer = dspy.Predict("steps -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.answer(steps=self.plan(question=question).steps)
+
+
+def test_a_metric_that_has_words_for_predictors_only_is_asked_for_them(scripted: Any) -> None:
+    """GEPA's metrics often give the bare score unless they are asked about one predictor."""
+
+    def metric(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> Any:
+        if pred_name is None:
+            assert trace is pred_trace is None
+            return 0.5
+        [(_predictor, inputs, prediction)] = pred_trace
+        assert len(trace) == 2
+        return dspy.Prediction(score=0.0, feedback=f"{pred_name} got {[*inputs]}, gave {[*prediction.keys()]}")
+
+    def same_words(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> Any:
+        return 0.5 if pred_name is None else dspy.Prediction(score=0.5, feedback="too short")
+
+    lm = scripted(lambda prompt: {"reasoning": "r", "steps": "first this"} if "question" in prompt else {"answer": "4"})
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(TwoSteps())
+        run = target.run({}, EXAMPLE)
+    assert target.judge(metric, EXAMPLE, run) == ta.Feedback(
+        0.5,
+        "plan: plan.predict got ['question'], gave ['reasoning', 'steps']\n"
+        "answer: answer got ['steps'], gave ['answer']",
+    )
+    assert target.judge(same_words, EXAMPLE, run) == ta.Feedback(0.5, "too short")
+
+
+def test_a_metric_is_not_asked_about_the_predictors_of_a_right_answer(target: Any) -> None:
+    def metric(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> float:
+        assert pred_name is None
+        return 1.0
+
+    assert target.judge(metric, EXAMPLE, target.run({"extract": GOOD}, EXAMPLE)).text == "Correct."
+
+
+def test_words_that_fail_on_a_proposed_output_leave_the_score(target: Any) -> None:
+    def metric(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> float:
+        return 0.5 if pred_name is None else 1 / 0
+
+    changed = target.run({"extract": GOOD}, EXAMPLE)
+    assert target.judge(metric, EXAMPLE, changed) == ta.Feedback(0.5, "Not right. Expected: answer = '42'")
+    target.program.extract.source = GOOD
+    with pytest.raises(ta.MetricError, match="'metric' raised ZeroDivisionError"):
+        target.judge(metric, EXAMPLE, tad.DspyTarget(target.program).run({}, EXAMPLE))
+
+
 NOTHING = "def extract(response):\n    return None"
 
 
