@@ -233,7 +233,7 @@ def test_callbacks_run_in_the_calling_thread_and_context(pool):
 
 
 def test_time_in_a_callback_is_not_the_codes_time(pool):
-    assert pool.run("def f():\n    return ask()\n", "f", uses={"ask": lambda: time.sleep(0.5)}, timeout_s=0.3) is None
+    assert pool.run("def f():\n    return ask()\n", "f", uses={"ask": lambda: time.sleep(1.2)}, timeout_s=0.3) is None
 
 
 def test_an_error_of_the_host_can_be_caught_by_the_code(pool):
