@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import pytest
 
@@ -195,3 +196,15 @@ def test_a_function_that_changes_names_around_it_is_refused_with_the_reason():
 
 def test_a_nonlocal_inside_a_function_is_its_own():
     assert ta.bundle(trainable=True)(summer)([1, 2]).data == 3
+
+
+def where(x):
+    return os.getpid(), x
+
+
+def test_the_users_own_source_runs_in_the_users_process():
+    """Only a source that differs goes into the sandbox."""
+    learned = ta.bundle(trainable=True)(where)
+    assert learned(1).data == (os.getpid(), 1)
+    learned.parameter.data = "import os\n\ndef where(x):\n    return os.getpid(), x\n"
+    assert learned(1).data[0] != os.getpid()

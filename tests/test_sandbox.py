@@ -232,6 +232,13 @@ def test_callbacks_run_in_the_calling_thread_and_context(pool):
     assert seen == ["here", threading.get_ident()]
 
 
+def test_a_pattern_goes_in_and_does_not_come_out(pool):
+    """The host compiles nothing that a model wrote."""
+    assert pool.run("def f(p):\n    return p.findall('a1')\n", "f", [re.compile("[a-z]")]) == ["a"]
+    with pytest.raises(SandboxError, match="cannot be read"):
+        pool.run("import re\ndef f():\n    return re.compile('a')\n", "f")
+
+
 def test_time_in_a_callback_is_not_the_codes_time(pool):
     assert pool.run("def f():\n    return ask()\n", "f", uses={"ask": lambda: time.sleep(1.2)}, timeout_s=0.3) is None
 
