@@ -255,3 +255,17 @@ def test_a_bundled_method_has_the_signature_of_a_method():
     assert str(inspect.signature(Agent().act)) == "(state, n=3)"
     assert str(inspect.signature(Agent().look)) == "(state)"
     assert str(inspect.signature(Agent.look)) == "(self, state)"
+
+
+@ta.bundle
+def take_first(items):
+    """Take the first item away."""
+    return items.pop(0)
+
+
+def test_what_a_function_does_to_its_arguments_never_falsifies_the_record():
+    """A plain list is changed as in Python; a node's value is passed as a copy. Both are recorded as they were."""
+    plain, noted = ["a", "b"], ta.node(["c", "d"])
+    first, second = take_first(plain), take_first(noted)
+    assert (first.inputs["items"].data, plain) == (["a", "b"], ["b"])
+    assert (second.inputs["items"].data, noted.data) == (["c", "d"], ["c", "d"])

@@ -166,6 +166,15 @@ def test_memory_shows_past_values_with_score_and_feedback(
     assert '<value name="template">' not in past
 
 
+def test_memory_does_not_show_the_current_values_as_tried(template: Parameter, trace: TraceGraph) -> None:
+    """They stand among the variables already."""
+    lm = ScriptedLM(["no value"])
+    optimizer = OptoPrime([template], lm=lm)
+    optimizer.tell(Outcome({"template": template.data}, "optoprime", 0.5, True, "a bit better"))
+    optimizer.propose([trace], n=1)
+    assert "Past attempts" not in lm.calls[0].prompt
+
+
 def test_no_memory_shows_nothing(template: Parameter, trace: TraceGraph) -> None:
     lm = ScriptedLM(lambda messages: reply(template="c"))
     optimizer = OptoPrime([template], lm=lm, memory_size=0)
