@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from examples.bbh_dspy.tasks import TASKS
+from examples.tasks import TASKS
 from trace_adapters import DataError
 
 Example = TypeVar("Example", bound=Mapping[str, str])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import trace_adapters as ta
-from examples.bbh_dspy.tasks import KINDS, NUMBERS, plural
+from examples.tasks import KINDS, NUMBERS, plural
 
 run = pytest.importorskip("examples.textgrad_eval.run")
 data, problems, stages = (import_module(f"examples.textgrad_eval.{name}") for name in ("data", "problems", "stages"))

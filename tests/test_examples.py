@@ -15,7 +15,7 @@ pytest.importorskip("dspy")
 
 import dspy
 
-from examples.bbh_dspy import tasks
+from examples import tasks
 from examples.bbh_dspy.data import N_GENERATED, describe_answers, load, split
 from examples.bbh_dspy.metric import exact_match, is_exact
 from trace_adapters import DataError, SettingError

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import dspy
 
-from examples.bbh_dspy.tasks import TASKS, generate
 from examples.questions import describe_answers, read_examples, unique
+from examples.tasks import TASKS, generate
 from trace_adapters import DataError
 
 N_TRAIN, N_VAL = 15, 5  # the article's split; the rest is for the test

@@ -28,7 +28,7 @@ def build(
     Args:
         lm: The program's model.
         data: Path or URL of a BIG-Bench Hard file; without it, examples are generated.
-        task: A kind of generated examples; see `examples.bbh_dspy.tasks`.
+        task: A kind of generated examples; see `examples.tasks`.
         seed: Of the generator; a file keeps its order, as in the article.
         reasons: See `QA`.
     """

@@ -27,7 +27,7 @@ def build(lm: ta.LM, data: str | None = None, task: str = "object_counting", see
     Args:
         lm: The chain's model.
         data: Path or URL of a BIG-Bench Hard or GSM8K file; without it, questions are generated.
-        task: A kind of generated questions; see `examples.bbh_dspy.tasks`.
+        task: A kind of generated questions; see `examples.tasks`.
         seed: Of the generator; a file keeps its order.
     """
     split = load(data or task, seed)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from examples.bbh_dspy.tasks import TASKS, generate
 from examples.questions import describe_answers, read_examples, unique
+from examples.tasks import TASKS, generate
 from trace_adapters import DataError
 
 N_TRAIN, N_VAL, N_TEST = 15, 8, 30
@@ -47,7 +47,7 @@ def load(source: str, seed: int = 0) -> Split:
     """Load a task and split it.
 
     Args:
-        source: A generated task (`examples.bbh_dspy.tasks.TASKS`), or the path or URL of a file of BIG-Bench Hard
+        source: A generated task (`examples.tasks.TASKS`), or the path or URL of a file of BIG-Bench Hard
             (.json) or of GSM8K (.jsonl).
         seed: Of a generator; a file keeps its order.
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from examples.bbh_dspy.tasks import TASKS, generate
 from examples.questions import read_examples, unique
+from examples.tasks import TASKS, generate
 from trace_adapters import DataError
 
 QUIZ = "quiz"
