@@ -16,18 +16,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help setup demo test lint format bench bench-core bench-langchain bench-sandbox bench-textgrad model test-model test-lowest fuzz clean
 
 help:
-	@echo "make demo         optimize a DSPy program with a local model, before and after on held-out examples"
-	@echo "make test         lint, types and tests"
-	@echo "make lint         ruff and mypy only"
-	@echo "make format       let ruff rewrite the files"
-	@echo "make bench        the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
-	@echo "make bench-core   the tracer against trace-opt only; writes benchmarks/results/core.md"
-	@echo "make bench-langchain observing a chain, beside other tracers; writes benchmarks/results/langchain.md"
-	@echo "make bench-sandbox a call of learned code in each sandbox; writes benchmarks/results/sandbox.md"
-	@echo "make bench-textgrad calls and tokens of one update, beside TextGrad's own; writes benchmarks/results/textgrad.md"
-	@echo "make test-lowest  the tests that meet a dependency, with the lowest supported versions"
-	@echo "make fuzz         thousands of random LangChain chains, another seed each day"
-	@echo "make clean        remove what the other targets made, but not runs/"
+	@echo "make setup            make .venv with everything in it; the others do so on first use"
+	@echo "make demo             optimize a DSPy program with a local model, before and after on held-out examples"
+	@echo "make test             lint, types and tests"
+	@echo "make lint             ruff and mypy only"
+	@echo "make format           let ruff rewrite the files"
+	@echo "make bench            the tracer against trace-opt, and DSPy's own optimizers on the demo's program, model and split"
+	@echo "make bench-core       the tracer against trace-opt only; writes benchmarks/results/core.md"
+	@echo "make bench-langchain  observing a chain, beside other tracers; writes benchmarks/results/langchain.md"
+	@echo "make bench-sandbox    a call of learned code in each sandbox; writes benchmarks/results/sandbox.md"
+	@echo "make bench-textgrad   calls and tokens of one update, beside TextGrad's own; writes benchmarks/results/textgrad.md"
+	@echo "make test-lowest      the tests that meet a dependency, with the lowest supported versions"
+	@echo "make fuzz             thousands of random LangChain chains, another seed each day"
+	@echo "make clean            remove what the other targets made, but not runs/"
 
 setup: $(READY)
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from trace_adapters.errors import ModelError, ModelUnavailable, SettingError
-from trace_adapters.lm import LM, LanguageModel, MemoryCache, Price, SqliteCache, record_calls
+from trace_adapters.lm import LM, LanguageModel, MemoryCache, Price, SqliteCache, Usage, record_calls
 from trace_adapters.testing.openai_server import ChatRequest, Completion, Failure, Garbage, Hangup, OpenAIServer
 
 
@@ -298,3 +298,10 @@ def test_lone_surrogates_are_sent_as_replacement_characters(kind, tmp_path):
     assert sent["messages"][0]["content"] == [{"type": "text", "text": "a\ufffd"}]
     assert (sent["stop"], sent["top_k"]) == (["\ufffd"], "\ufffd")
     assert asked[0]["content"][0]["text"] == "a\ud800"
+
+
+def test_a_sum_of_costs_with_an_unknown_one_is_unknown():
+    """Never the part that happens to be known; tokens count as far as they are known."""
+    known, unknown = Usage(10, 5, 2, 0.5), Usage(20, None)
+    assert known + unknown == unknown + known == Usage(30, 5, 2, None)
+    assert known + known == Usage(20, 10, 4, 1.0)

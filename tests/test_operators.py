@@ -64,3 +64,12 @@ def test_a_failing_operator_raises_with_its_node():
         1 / x
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert ta.propagate(caught.value.node, "never divide by 0").parameters == [x]
+
+
+@pytest.mark.parametrize("change", [lambda x: x.append("b"), lambda x: x.__setitem__(0, "b"), lambda x: x.pop()])
+def test_the_value_of_a_parameter_is_set_and_never_changed_in_place(change):
+    """A change would be in no candidate."""
+    x = ta.node(["a"], name="x", trainable=True)
+    with pytest.raises(TypeError, match=r"changes the value of the parameter 'x' in place; set its `\.data` instead"):
+        change(x)
+    assert x.data == ["a"]

@@ -157,3 +157,17 @@ async def test_learned_generators_run_in_the_sandbox():
     with ta.using(broken), pytest.raises(ta.ExecutionError, match="in the middle") as caught:
         count(3)
     assert caught.value.node.place == (3, "    raise ValueError('in the middle')")
+
+
+def test_nodes_that_are_yielded_are_inputs():
+    """What is said of a stream reaches the parameters that its chunks were made of."""
+    first, last = ta.node("a", name="first", trainable=True), ta.node("z", name="last", trainable=True)
+
+    @ta.bundle
+    def both():
+        yield first + "!"
+        yield last
+
+    y = both()
+    assert list(y) == ["a!", "z"]
+    assert [p.key for p in ta.propagate(y, "x").parameters] == ["first", "last"]

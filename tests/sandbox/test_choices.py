@@ -179,6 +179,15 @@ def test_a_study_asks_for_its_sandbox_before_it_starts(tmp_path, weak_machine):
     assert not (tmp_path / "s.db").exists()
 
 
+def test_a_study_without_code_needs_no_sandbox(tmp_path, weak_machine):
+    number = ta.node(1, name="number", trainable=True)
+    result = ta.optimize(
+        wrap(lambda x: number.data * x, parameters=[number]), [(1, 1)], lambda example, output: output == example[1],
+        lm=ta.ScriptedLM([]), store=tmp_path / "s.db", sandbox="strict", progress=False,
+    )  # fmt: skip
+    assert result.best.score == 1.0
+
+
 def test_monty_is_chosen_by_functions(tmp_path):
     with pytest.raises(SettingError, match="each function must ask"):
         _optimize(f"sqlite:///{tmp_path / 's.db'}", sandbox="monty")
