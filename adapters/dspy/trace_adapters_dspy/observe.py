@@ -318,10 +318,8 @@ def _identifier(path: str) -> str:
 
 
 def _messages(inputs: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    messages = inputs.get("messages") or entry.get("messages")
-    if isinstance(messages, Sequence) and all(isinstance(message, Mapping) for message in messages):
-        return list(messages)
-    return [{"role": "user", "content": str(inputs.get("prompt"))}]
+    asked = shims.asked_messages(inputs) or shims.asked_messages(entry)
+    return asked or [{"role": "user", "content": str(inputs.get("prompt"))}]
 
 
 def _options(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,8 +334,9 @@ def _replies(model: str, outputs: Any, entry: Mapping[str, Any], latency_s: floa
     replies = []
     for number, output in enumerate(outputs):
         text = output.get("text") if isinstance(output, Mapping) else getattr(output, "text", output)
-        first = number == 0 and not cached
-        usage = Usage(**shims.read_usage(entry), cost_usd=_cost(entry)) if first else Usage(0, 0, 0, 0.0)
+        of_call = number == 0 and not cached  # DSPy says one usage for all replies of a call
+        nothing = Usage(0, 0, 0, 0.0) if cached else Usage(None, None, None, 0.0)
+        usage = Usage(**shims.read_usage(entry), cost_usd=_cost(entry)) if of_call else nothing
         replies.append(Reply("" if text is None else str(text), usage, model, None, latency_s, cached))
     return replies
 

@@ -15,6 +15,7 @@ __all__ = [
     "BaseCallback",
     "DspyParameter",
     "active_call_id",
+    "asked_messages",
     "context_overrides",
     "find_history_entry",
     "has_requests",
@@ -132,11 +133,28 @@ def raw_reply(error: BaseException) -> str | None:
 
 def find_history_entry(lm: Any, outputs: Any) -> Mapping[str, Any] | None:
     """The history entry of the call that returned `outputs`; None if history is off."""
+    # calls return the list of outputs, a response (typed ones, since 3.4), or a list of responses (since 3.5)
+    wanted = {id(outputs), *map(id, outputs if isinstance(outputs, list) and _lm15 is not None else ())}
     for entry in reversed(list(getattr(lm, "history", ()))[-100:]):
-        # typed calls return the response itself (since 3.4), others the list of outputs
-        if isinstance(entry, Mapping) and (entry.get("outputs") is outputs or entry.get("response") is outputs):
-            return entry
+        if isinstance(entry, Mapping):
+            response = entry.get("response")
+            kept = response[0] if isinstance(response, tuple) and response else response
+            if entry.get("outputs") is outputs or id(kept) in wanted:
+                return entry
     return None
+
+
+def asked_messages(inputs: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The messages that a call of a model was given, as such or in a typed request; None if it was given a text."""
+    messages = inputs.get("messages")
+    if isinstance(messages, Sequence) and all(isinstance(message, Mapping) for message in messages):
+        return list(messages)
+    request = inputs.get("request", inputs.get("prompt"))
+    if _lm15 is None or not isinstance(request, _lm15.Request):
+        return None
+    system = [("system", request.system)] if isinstance(request.system, str) else []
+    turns = [*system, *((message.role, message.text) for message in request.messages)]
+    return [{"role": role, "content": text or ""} for role, text in turns]
 
 
 def has_requests(lm: Any) -> bool:

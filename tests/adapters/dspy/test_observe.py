@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.callback import with_callbacks
 
 import trace_adapters as ta
 import trace_adapters_dspy as tad
@@ -330,6 +331,34 @@ def test_model_calls_reach_the_ledger(step_lm: Any) -> None:
     assert [(call.role, call.status, call.cached) for call in calls] == [("forward", "ok", False)] * 2
     assert (calls[0].usage.prompt_tokens, calls[0].usage.completion_tokens) == (10, 5)
     assert "one *" in calls[0].replies[0]
+
+
+@pytest.mark.parametrize("keeps_history", [True, False])
+def test_calls_of_dspy_3_5_reach_the_ledger(scripted: Any, keeps_history: bool) -> None:
+    """From 3.5 on, DSPy asks by `generate`, which returns a list of responses, and keeps the first in its history."""
+    lm15 = pytest.importorskip("dspy.lm15", reason="typed requests came with DSPy 3.4")
+
+    class Later(dspy.LM):  # type: ignore[misc]
+        @with_callbacks
+        def generate(self, request: Any, *, n: int = 1) -> Any:
+            responses = [self.engine.complete(request) for _ in range(n)]
+            held = responses[0] if n == 1 else tuple(responses)
+            usage = {"prompt_tokens": 10 * n, "completion_tokens": 5 * n}
+            entry = {"response": held, "outputs": [r.text for r in responses], "usage": usage, "cost": 0.5}
+            self.update_history({"messages": [{"role": "user", "content": "Hi there"}], **entry, "request": request})
+            return responses
+
+    lm = scripted(lambda prompt: "Hello")
+    lm.__class__ = Later
+    request = lm15.Request(model=lm.model, system="Be kind.", messages=(lm15.Message.user("Hi there"),))
+    calls: list[Any] = []
+    with record_calls(calls.append), dspy.context(lm=lm, disable_history=not keeps_history), tad.record(Stages()):
+        for n in (1, 2):
+            lm.generate(request, n=n)
+    assert [list(call.replies) for call in calls] == [["Hello"], ["Hello", "Hello"]]
+    assert [[m["content"] for m in call.messages][-1] for call in calls] == ["Hi there"] * 2
+    spent = [(call.usage.prompt_tokens, call.usage.cost_usd) for call in calls]
+    assert spent == ([(10, 0.5), (20, 0.5)] if keeps_history else [(None, None)] * 2)
 
 
 def test_replies_from_the_cache_are_marked(scripted: Any) -> None:
