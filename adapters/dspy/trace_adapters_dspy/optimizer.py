@@ -161,7 +161,8 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         Args:
             student: A `dspy.Module`; never changed.
             trainset: `dspy.Example`s with inputs, to learn from.
-            valset: Examples to choose by. Default: the training set.
+            valset: Examples to choose by. Default, also if it is empty: the training set. `dspy.BetterTogether` cuts
+                an empty one off fewer than ten examples.
             teacher: Must be None: the program learns from its own runs.
 
         Returns:
@@ -177,7 +178,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         if teacher is not None:
             raise ta.SettingError("TraceOptimizer takes no teacher: the student learns from its own runs.")
         train = _examples(trainset, "trainset")
-        validation = None if valset is None else _examples(valset, "valset")
+        validation = _examples(() if valset is None else valset, "valset") or None
         target = self._target(student)
         _require_models(student)
         result = ta.optimize(
@@ -205,7 +206,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         """What `compile` with these arguments may cost at most; asks no model and runs nothing."""
         target = self._target(student)
         train = _examples(trainset, "trainset")
-        chosen = train if valset is None else _examples(valset, "valset")
+        chosen = _examples(() if valset is None else valset, "valset") or train
         runs = self.budget.metric_calls if self.budget is not None else max(200, 50 * len(chosen))
         if runs is None:
             raise ta.SettingError("Only a budget with metric_calls can be estimated.")

@@ -149,8 +149,7 @@ def test_ours_after_theirs_and_theirs_after_ours(tmp_path: Path, lm: Any) -> Non
 
 
 def test_better_together_accepts_ours(tmp_path: Path, lm: Any) -> None:
-    if "metric" not in inspect.signature(dspy.BetterTogether.__init__).parameters or not _takes_optimizers():
-        pytest.skip("BetterTogether of this version takes its own optimizers only")
+    _need_together()
     student = QA()
     student.set_lm(lm)
     random.seed(0)
@@ -164,9 +163,19 @@ def test_better_together_accepts_ours(tmp_path: Path, lm: Any) -> None:
     assert not best.flag_compilation_error_occurred
 
 
-def _takes_optimizers() -> bool:
-    kinds = [p.kind for p in inspect.signature(dspy.BetterTogether.__init__).parameters.values()]
-    return inspect.Parameter.VAR_KEYWORD in kinds
+def test_better_together_with_few_examples(tmp_path: Path, lm: Any) -> None:
+    """The validation set that it cuts off, a tenth, is empty then."""
+    _need_together()
+    student = QA()
+    student.set_lm(lm)
+    together = dspy.BetterTogether(metric=metric, t=optimizer(tmp_path))
+    assert together.compile(student, trainset=examples(0, 6), strategy="t").extract.source == GOOD
+
+
+def _need_together() -> None:
+    parameters = inspect.signature(dspy.BetterTogether.__init__).parameters
+    if "metric" not in parameters or all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        pytest.skip("BetterTogether of this version takes its own optimizers only")
 
 
 def test_evaluate_and_best_of_n(learned: Any) -> None:
