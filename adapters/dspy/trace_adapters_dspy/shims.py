@@ -19,6 +19,7 @@ __all__ = [
     "context_overrides",
     "find_history_entry",
     "has_requests",
+    "is_interpreter_missing",
     "is_language_model",
     "is_model_failure",
     "raw_reply",
@@ -123,6 +124,12 @@ def is_model_failure(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def is_interpreter_missing(error: BaseException) -> bool:
+    """Whether Deno, in which DSPy runs a model's code, is not installed."""
+    is_interpreters = type(error).__name__ in ("CodeInterpreterError", "InterpreterError")
+    return is_interpreters and "Deno" in str(error) and "nstall" in str(error)
 
 
 def raw_reply(error: BaseException) -> str | None:

@@ -76,7 +76,8 @@ class DspyTarget:
         Raises:
             DataError: If the example does not say which fields are inputs.
             ModelError: If a model's server, key or address is at fault.
-            SandboxUnavailable: If this machine does not have the sandbox that a function asks for.
+            SandboxUnavailable: If this machine does not have the sandbox that a function asks for, or Deno, which runs
+                the code of DSPy's own modules.
         """
         inputs = read_inputs(example)
         program, paths = self._program_of(candidate)
@@ -96,6 +97,8 @@ class DspyTarget:
             raise recorder.interruption
         if isinstance(error, ModelError | SandboxUnavailable):
             raise error
+        if error is not None and shims.is_interpreter_missing(error):
+            raise SandboxUnavailable(f"The program's own interpreter is not on this machine: {error}") from error
         if error is not None and shims.is_model_failure(error):
             raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
         if error is None and not any(call.operation.language_model for call in recorder.tape.calls):

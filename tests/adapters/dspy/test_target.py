@@ -73,6 +73,15 @@ def test_a_machine_without_the_sandbox_is_no_fault_of_the_program(target: Any, m
         target.run({"extract": GOOD}, EXAMPLE)
 
 
+def test_a_machine_without_dspys_own_interpreter_is_no_fault_of_the_program(lm: Any) -> None:
+    class Computing(QA):
+        def forward(self, question: str) -> Any:
+            return dspy.PythonInterpreter(deno_command=["no-such-command"]).execute("6 * 7")
+
+    with dspy.context(lm=lm), pytest.raises(ta.SandboxUnavailable, match="Deno"):
+        tad.DspyTarget(Computing()).run({}, EXAMPLE)
+
+
 def test_a_run_under_a_candidate(target: Any) -> None:
     run = target.run({"extract": GOOD}, EXAMPLE)
     assert run.error is None
