@@ -54,6 +54,33 @@ def test_a_target_that_changes_the_program_is_caught():
         check_target(Careless(), EXAMPLE, metric, CHANGED, FAILING)
 
 
+class Batches:
+    """Plain Python, many examples at a time; `wrong` says how it breaks its promise."""
+
+    batches = True
+
+    def __init__(self, wrong=None):
+        self.inner, self.wrong = ta.wrap(Program()), wrong
+        self.program = self.inner.program
+
+    def run_batch(self, candidate, examples, contexts):
+        if self.wrong == "another candidate":
+            candidate = {}
+        runs = [context.run(self.inner.run, candidate, one) for context, one in zip(contexts, examples, strict=True)]
+        return runs[:1] if self.wrong == "too few" else runs
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_target_that_runs_batches_is_asked_for_them():
+    check_target(Batches(), EXAMPLE, metric, CHANGED, FAILING)
+    with pytest.raises(AssertionError, match="what single runs give"):
+        check_target(Batches("another candidate"), EXAMPLE, metric, CHANGED, FAILING)
+    with pytest.raises(AssertionError, match="a run for each example"):
+        check_target(Batches("too few"), EXAMPLE, metric, CHANGED, FAILING)
+
+
 def traces():
     target = ta.wrap(Program())
     run = target.run(target.program.values(), EXAMPLE)

@@ -239,6 +239,54 @@ def test_a_model_that_cannot_be_reached_is_no_score(tmp_path):
         ta.optimize(Lost(), EXAMPLES, exact, optimizer=Script({}), store=f"sqlite:///{tmp_path}/s.db", progress=False)
 
 
+class Together:
+    """A target that runs examples of one candidate together, and notes which."""
+
+    batches = True
+
+    def __init__(self, lost=()):
+        self.inner, self.lost, self.ran = ta.wrap(Program()), lost, []
+        self.program = self.inner.program
+
+    def run_batch(self, candidate, examples, contexts):
+        self.ran.append([example["q"] for example in examples])
+        runs = [context.run(self.inner.run, candidate, one) for context, one in zip(contexts, examples, strict=True)]
+        return [
+            ModelError("no server") if example["q"] in self.lost else run
+            for example, run in zip(examples, runs, strict=True)
+        ]
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_target_that_makes_batches_gets_chunks_of_workers(tmp_path):
+    """The trials are those of single runs; what is known, or stands twice, is not run again."""
+    trials = []
+    for name, program in (("alone", Program()), ("together", Together())):
+        examples = [{**example, "id": n} for n, example in enumerate([*EXAMPLES[:4], EXAMPLES[4]])]
+        result = ta.optimize(
+            program, [*examples, examples[0]], exact, optimizer=Script({"read": GOOD}), workers=2, progress=False,
+            store=f"sqlite:///{tmp_path}/{name}.db", study="s", max_steps=1, patience=1,
+        )  # fmt: skip
+        trials.append([(trial.score, trial.candidate_key) for trial in result.study.trials()])
+    assert trials[0] == trials[1]
+    assert program.ran[:3] == [["0+0", "1+1"], ["2+2", "3+3"], ["4+4"]]
+    assert max(map(len, program.ran)) == 2
+
+
+def test_a_run_that_is_nobodys_fault_loses_nothing_of_its_batch(tmp_path):
+    target = Together(lost={"9+9"})
+    with pytest.raises(ModelError):
+        ta.optimize(
+            target, EXAMPLES[:8], exact, valset=EXAMPLES[8:], optimizer=Script({}), workers=4, progress=False,
+            store=f"sqlite:///{tmp_path}/s.db", study="s",
+        )  # fmt: skip
+    with ta.Store.open(f"sqlite:///{tmp_path}/s.db").load_study("s") as kept:
+        assert sorted(one.example_id for one in kept.evaluations()) == ["0", "2", "3"]
+    assert target.ran == [["8+8", "9+9", "10+10", "11+11"]]
+
+
 KILLED = """
     import sys, time
     sys.path.insert(0, {here!r})

@@ -62,6 +62,7 @@ FACES = {
     ],
     "trace_adapters.extend": [
         "AdaptedLM",
+        "BatchTarget",
         "CallRecord",
         "CodeSpec",
         "Demonstration",

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from trace_adapters.study.export import export_candidate as export_candidate
     from trace_adapters.tape import Tape as Tape
     from trace_adapters.targets import (
+        BatchTarget as BatchTarget,
         Demonstration as Demonstration,
         PythonTarget as PythonTarget,
         Run as Run,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdaptedLM": "trace_adapters.lm.convert",
+    "BatchTarget": "trace_adapters.targets",
     "CallRecord": "trace_adapters.lm",
     "CodeSpec": "trace_adapters.source_checks",
     "Demonstration": "trace_adapters.targets",

@@ -115,7 +115,7 @@ def optimize(
         budget: Hard limits; a number means metric calls. Default 50 metric calls for every validation example,
             at least 200.
         seed: The same seed with the same replies gives the same trials, whatever the number of workers.
-        workers: Runs of the program side by side, in threads.
+        workers: Runs of the program side by side, in threads, or as one batch if the program's models take batches.
         executor: Runs them instead; its workers must share this process's memory.
         minibatch_size: Training examples that a step looks at.
         proposals: Candidates asked for in a step; default each optimizer's own (OptoPrime: 1, more for a small model).
@@ -208,7 +208,7 @@ def optimize(
             nullcontext(executor) if executor is not None else threads(workers) as pool,
         ):
             splits = {TRAIN: train, VALIDATION: validation}
-            judge = Evaluator(target, splits, metric, kept, meter, pool, tell)
+            judge = Evaluator(target, splits, metric, kept, meter, pool, tell, workers)
             policy = Greedy(len(train), size=minibatch_size, seed=seed, full_score=full_score)
             walk = Search(base, judge, Turns(optimizers), policy, kept, settings, tell)
             stopped = _run(walk, judge, kept, tell)

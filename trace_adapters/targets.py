@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -88,6 +88,28 @@ class Target(Protocol):
 
     def example_text(self, example: Any) -> str:
         """The example as one readable text."""
+        ...
+
+
+class BatchTarget(Target, Protocol):
+    """A target that can run several examples of one candidate together.
+
+    Attributes:
+        batches: Whether that is worth it for this program; else each example is run by itself.
+    """
+
+    batches: bool
+
+    def run_batch(
+        self, candidate: Mapping[str, Any], examples: Sequence[Any], contexts: Sequence[Context]
+    ) -> list[Run | Exception]:
+        """Run and record them; what `run` gives for each, or in its place what `run` would have raised.
+
+        Args:
+            candidate: As for `run`.
+            examples: Not more than there are workers.
+            contexts: For each example, where its model calls are heard: `context.run(report, …)`.
+        """
         ...
 
 

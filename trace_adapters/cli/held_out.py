@@ -33,7 +33,7 @@ def judge_held_out(
         confining(kept, sandbox, target.parameters().values(), workers),
         threads(workers) as pool,
     ):
-        judge = Evaluator(target, {TEST: job.testset}, job.metric, kept, meter, pool, shown.tell)
+        judge = Evaluator(target, {TEST: job.testset}, job.metric, kept, meter, pool, shown.tell, workers)
         before = _scores(judge, base, len(job.testset))
         same = kept.add_candidate(result.best.candidate) == kept.base_key
         return before, before if same else _scores(judge, result.best.candidate, len(job.testset))

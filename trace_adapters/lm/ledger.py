@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,6 +69,13 @@ def record_calls(sink: Sink) -> Iterator[None]:
         yield
     finally:
         _sinks.reset(token)
+
+
+def hearing(sink: Sink) -> Context:
+    """A copy of what holds here, in which model calls are handed to `sink`, too; see `record_calls`."""
+    context = copy_context()
+    context.run(_sinks.set, (*_sinks.get(), sink))
+    return context
 
 
 def recorded(question: Question, ask: Callable[[], list[Reply]]) -> list[Reply]:

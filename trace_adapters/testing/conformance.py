@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextvars import copy_context
+from typing import Any, cast
 
 from trace_adapters.errors import ParameterError
+from trace_adapters.lm.ledger import CallRecord, hearing
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import Optimizer, Outcome
-from trace_adapters.targets import Run, Target
+from trace_adapters.targets import BatchTarget, Run, Target
 from trace_adapters.traces import TraceGraph, propagate
 
 
@@ -36,6 +38,8 @@ def check_target(
     _require(again.output == before.output, "a candidate leaves nothing behind for the next run")
     _check_failure(target, {**base, **failing}, example, metric)
     _check_values(target, base, changed)
+    if getattr(target, "batches", False):
+        _check_batch(cast(BatchTarget, target), {**base, **changed}, {**base, **failing}, example, after.output)
     name = target.example_id(example, 0)
     _require(name == target.example_id(example, 0) and isinstance(name, str), "an example's id is a stable text")
     _require(isinstance(target.example_text(example), str), "an example has a readable text")
@@ -100,6 +104,22 @@ def _check_failure(target: Target, candidate: Mapping[str, Any], example: Any, m
     feedback = target.judge(metric, example, run)
     _require(feedback.score == 0.0 and bool(feedback.text), "a failed run scores 0 and says why")
     _require(bool(propagate(run.node, feedback).parameters), "a failed run leads to the parameters that caused it")
+
+
+def _check_batch(
+    target: BatchTarget, changed: Mapping[str, Any], failing: Mapping[str, Any], example: Any, output: Any
+) -> None:
+    heard: list[CallRecord] = []
+    runs = target.run_batch(changed, [example] * 3, [hearing(heard.append) for _ in range(3)])
+    _require(len(runs) == 3, "a batch has a run for each example")
+    for run in runs:
+        _require(isinstance(run, Run) and run.output == output, "a batch gives what single runs give")
+    calls = len(heard)
+    alone: list[CallRecord] = []
+    hearing(alone.append).run(target.run, changed, example)
+    _require(calls == 3 * len(alone), "the model calls of a batch are heard in the contexts of its examples")
+    for run in target.run_batch(failing, [example] * 2, [copy_context() for _ in range(2)]):
+        _require(isinstance(run, Run) and run.node.failed, "a program that raises gives failed runs, in a batch too")
 
 
 def _check_values(target: Target, base: Mapping[str, Any], changed: Mapping[str, Any]) -> None:

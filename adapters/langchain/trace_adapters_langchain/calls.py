@@ -40,6 +40,7 @@ class CallListener(InlineHandler):
 
     Args:
         role: What the calls are for, in the ledger.
+        rest: Hears the same runs, and reports of them what this one does not hear.
 
     Attributes:
         interruption: What a listener of the ledger raised (a spent budget); the run's caller must raise it.
@@ -47,9 +48,11 @@ class CallListener(InlineHandler):
 
     raise_error = True  # only `stop` makes it raise
 
-    def __init__(self, role: str = "forward") -> None:
+    def __init__(self, role: str = "forward", rest: CallListener | None = None) -> None:
         self.interruption: BaseException | None = None
         self._role = role
+        self._rest = rest
+        self._heard_by_others: set[Any] = set()
         self._context = copy_context()
         self._open: dict[Any, _Open] = {}
         self._failures: list[int] = []  # no exceptions: their tracebacks keep generators alive
@@ -104,8 +107,10 @@ class CallListener(InlineHandler):
     def _start(self, run_id: Any, messages: list[dict[str, Any]], serialized: Any, facts: Mapping[str, Any]) -> None:
         self._go_on()
         metadata = facts.get("metadata") or {}
-        if metadata.get(REPORTED):
+        if metadata.get(REPORTED) or run_id in self._heard_by_others:
             return
+        if self._rest is not None:  # handlers of a config are told before those of the context
+            self._rest._heard_by_others.add(run_id)
         given = facts.get("invocation_params") or {}
         name = given.get("model") or given.get("model_name") or metadata.get("ls_model_name") or _kind(serialized)
         options = {key: value for key, value in given.items() if _is_option(key, value)}

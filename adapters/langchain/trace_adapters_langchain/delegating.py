@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from trace_adapters_langchain.recording import active
+from trace_adapters_langchain.recording import hearing
 
 
 class Delegate(Runnable[Any, Any]):
@@ -95,6 +95,6 @@ class Delegate(Runnable[Any, Any]):
 
 def _each(config: Any, inputs: Sequence[Any]) -> Any:
     """A config for each input where a recorder must know the runs; else as it was given."""
-    if active() is None or isinstance(config, (list, tuple)):
+    if not hearing() or isinstance(config, (list, tuple)):
         return config
     return [config] * len(inputs)

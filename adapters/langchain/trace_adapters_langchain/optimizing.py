@@ -24,6 +24,7 @@ def optimize(
     config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     timeout_s: float | None = TIMEOUT_S,
     trust: str | None = None,
+    batch: bool | None = None,
     optimizer: str | Optimizer | Sequence[str | Optimizer] = "optoprime",
     search: str = "greedy",
     lm: Any = None,
@@ -62,6 +63,8 @@ def optimize(
         config: The `RunnableConfig` of each run, or a function that makes one.
         timeout_s: Wall-clock limit of a run; None for none. A run over it fails, with that as feedback.
         trust: "sandbox" (the default) or "in-process": where functions run that a model wrote.
+        batch: Whether `workers` examples of a candidate run as one batch of the chain. Default: if a model in it has a
+            batch of its own, such as one request for many prompts; else side by side, none waiting for another.
         optimizer: See `ta.optimize`, like all that follows. "demos" fills few-shot examples from runs that went well.
         search: Which candidate next.
         lm: The optimizer's model; a LangChain chat model will do.
@@ -70,7 +73,7 @@ def optimize(
         resume: Go on with that study.
         budget: Hard limits.
         seed: The same seed with the same replies gives the same trials.
-        workers: Runs side by side.
+        workers: Runs side by side, or in a batch.
         executor: Runs them instead.
         minibatch_size: Examples that a step looks at.
         proposals: Candidates asked for in a step.
@@ -104,6 +107,7 @@ def optimize(
         config=config,
         timeout_s=timeout_s,
         trust=trust,
+        batch=batch,
         demonstrations=any(one == "demos" or isinstance(one, ta.Demonstrations) for one in chosen),
     )
     result = ta.optimize(

@@ -214,21 +214,28 @@ def active() -> Recorder | None:
     return _here.get()
 
 
+def hearing() -> list[Recorder]:
+    """All recorders that hear what begins here: that of the block, and those of the run whose code is running."""
+    config, block = var_child_runnable_config.get(), _here.get()
+    found = [] if config is None else listening(config.get("callbacks"))
+    return found if block is None or block in found else [*found, block]
+
+
 def listening(manager: Any) -> list[Recorder]:
     """The recorders among the handlers of a callback or run manager."""
     return [handler for handler in getattr(manager, "handlers", ()) if isinstance(handler, Recorder)]
 
 
-def with_recorder(config: RunnableConfig | Mapping[str, Any] | None, recorder: Recorder) -> RunnableConfig:
-    """A config under which a recorder hears one input of a batch, beside the user's own callbacks."""
+def with_handler(config: RunnableConfig | Mapping[str, Any] | None, handler: BaseCallbackHandler) -> RunnableConfig:
+    """A config under which a handler hears one input of a batch, beside the user's own callbacks."""
     own: RunnableConfig = ensure_config(config)  # type: ignore[arg-type]
     callbacks = own.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks = callbacks.copy()
-        callbacks.add_handler(recorder, inherit=True)
+        callbacks.add_handler(handler, inherit=True)
         own["callbacks"] = callbacks
     else:
-        own["callbacks"] = [*(callbacks or []), recorder]
+        own["callbacks"] = [*(callbacks or []), handler]
     return own
 
 

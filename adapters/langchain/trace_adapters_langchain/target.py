@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -21,13 +22,14 @@ from trace_adapters import (
     using,
 )
 from trace_adapters.extend import Run, call_metric, check_values, failure_feedback
+from trace_adapters_langchain.batching import is_shared, outcome_of, run_side_by_side, takes_batches
 from trace_adapters_langchain.calls import CallListener, listening
 from trace_adapters_langchain.dataset import Row, list_rows, read_row, shown, wanted_inputs
 from trace_adapters_langchain.loops import in_loop
 from trace_adapters_langchain.metrics import as_metric
 from trace_adapters_langchain.overlay import Ambient, bind, taken
 from trace_adapters_langchain.parts import EXAMPLES
-from trace_adapters_langchain.recording import Recorder, recording, snapshot
+from trace_adapters_langchain.recording import Recorder, recording, snapshot, with_handler
 from trace_adapters_langchain.shown_calls import find_demonstrations
 from trace_adapters_langchain.timing import Late, within
 from trace_adapters_langchain.traced import Traced, trace
@@ -52,6 +54,11 @@ class LangchainTarget:
             `tal.trace` was told. It takes more options for them.
         demonstrations: Whether few-shot examples are filled from runs that went well (the optimizer "demos"); else they
             are a list that optimizers may write as they like.
+        batch: Whether examples of a candidate run as one batch of the chain, `workers` of them. Default: if a model of
+            the chain has a batch of its own, such as one request for many prompts.
+
+    Attributes:
+        batches: Whether they do.
 
     Raises:
         AdapterError: If `program` is no runnable, or nothing of it is trainable.
@@ -68,7 +75,10 @@ class LangchainTarget:
         timeout_s: float | None = TIMEOUT_S,
         trust: str | None = None,
         demonstrations: bool = False,
+        batch: bool | None = None,
     ) -> None:
+        if batch not in (None, True, False):
+            raise SettingError(f"batch must be True, False or None, got {batch!r}.")
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
             raise SettingError(f"timeout_s must be a number of seconds or None, got {timeout_s!r}.")
         if config is not None and not isinstance(config, Mapping) and not callable(config):
@@ -83,6 +93,7 @@ class LangchainTarget:
         self._wanted = wanted_inputs(self._traced.plain(), inputs)
         self._config = config
         self._timeout_s = timeout_s
+        self.batches = takes_batches(self._traced.chain) if batch is None else batch
         self._chains: OrderedDict[str, Traced] = OrderedDict()
         self._asynchronous = False
         self._lock = threading.Lock()
@@ -124,15 +135,39 @@ class LangchainTarget:
         with listening() as listener, using(around), self._ambient.watched() as watch:
             output, error, node = self._record(chain, row, listener)
         watch.check()
-        if listener.interruption is not None:
-            raise listener.interruption
-        if error is None:
-            return Run(output, node, demonstrations=find_demonstrations(node, self._example_fields))
-        if isinstance(error, ModelError | SandboxUnavailable):
-            raise error
-        if listener.is_model_failure(error):
-            raise ModelError(f"The chain's model failed: {type(error).__name__}: {error}") from error
-        return Run(None, node, error, demonstrations={})
+        return self._outcome(output, error, node, listener)
+
+    def run_batch(
+        self, candidate: Mapping[str, Any], examples: Sequence[Any], contexts: Sequence[Context]
+    ) -> list[Run | Exception]:
+        """Run examples as one batch of the chain: each step gets all of them together.
+
+        What went wrong for several at once says nothing of the single one: a call for many inputs that raised, a batch
+        that took longer than the limit of one run. Those examples run again, each by itself; the calls that were made
+        until then are paid for, and counted.
+
+        Args:
+            candidate: As for `run`.
+            examples: As for `run`.
+            contexts: Where the model calls of each example are reported. Of what a server bills for many prompts
+                together, LangChain tells the sum with the first of them.
+
+        Returns:
+            What `run` gives for each, or in its place the exception that it would have raised.
+
+        Raises:
+            AdapterError: If a part read its value where the run could not reach it.
+        """
+        rows = [read_row(example, self._wanted) for example in examples]
+        inside, around = self._split(candidate)
+        chain = self._chain_of(inside)
+        with using(around), self._ambient.watched() as watch:
+            found = self._record_batch(chain, rows, contexts)
+        watch.check()
+        again = [number for number, run in enumerate(found) if run is None]
+        calls = [partial(self.run, candidate, examples[number]) for number in again]
+        alone = dict(zip(again, run_side_by_side(calls, [contexts[number] for number in again]), strict=True))
+        return [alone[number] if run is None else run for number, run in enumerate(found)]
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
         """Call a metric of LangChain's kinds; one without words gets some: what was expected."""
@@ -195,6 +230,59 @@ class LangchainTarget:
             self._asynchronous = True
             return self._record(chain, row, listener)
         return output, error, chain._lift(recorder, inputs, output, error, config)
+
+    def _record_batch(
+        self, chain: Traced, rows: Sequence[Row], contexts: Sequence[Context]
+    ) -> list[Run | Exception | None]:
+        """How each example went; None for those that must run by themselves."""
+        given, reads = [snapshot(row.inputs) for row in rows], chain.reads()
+        in_a_loop = self._asynchronous
+        with listening() as rest:
+            listeners = [context.run(CallListener, rest=rest) for context in contexts]
+            configs = [{"max_concurrency": len(rows), **self._run_config()} for _ in rows]
+            heard = [with_handler(config, listener) for config, listener in zip(configs, listeners, strict=True)]
+            recorders, heard = chain._recorders(rows, heard)
+            outputs = self._call_batch(chain, [snapshot(row.inputs) for row in rows], heard, in_a_loop)
+            if outputs is None:
+                for listener in (rest, *listeners):
+                    listener.stop()
+                return [None] * len(rows)
+        if rest.interruption is not None:
+            raise rest.interruption
+        if not in_a_loop and any(isinstance(one, BaseException) and _needs_a_loop(one) for one in outputs):
+            self._asynchronous = True
+            return self._record_batch(chain, rows, contexts)
+
+        def ended(number: int) -> Run:
+            error = outputs[number] if isinstance(outputs[number], BaseException) else None
+            output = None if error is not None else outputs[number]
+            node = chain._lift(recorders[number], given[number], output, error, heard[number], reads)
+            return self._outcome(output, error, node, listeners[number], rest)
+
+        shared = is_shared(outputs)
+        return [None if shared[n] else outcome_of(partial(ended, n)) for n in range(len(rows))]
+
+    def _call_batch(self, chain: Traced, inputs: list[Any], configs: list[Any], in_a_loop: bool) -> list[Any] | None:
+        """The outputs of a batch, exceptions among them; None if it failed as a whole, or was late."""
+        batch = chain._recorded().abatch if in_a_loop else chain._recorded().batch
+        call = partial(batch, inputs, configs, return_exceptions=True)
+        try:
+            return list(within(self._timeout_s, partial(in_loop, call) if in_a_loop else call))
+        except (Exception, SystemExit):
+            return None
+
+    def _outcome(self, output: Any, error: BaseException | None, node: Node, *listeners: CallListener) -> Run:
+        """A run as the loop sees it; raises what is not the program's fault."""
+        for listener in listeners:
+            if listener.interruption is not None:
+                raise listener.interruption
+        if error is None:
+            return Run(output, node, demonstrations=find_demonstrations(node, self._example_fields))
+        if isinstance(error, ModelError | SandboxUnavailable):
+            raise error
+        if any(listener.is_model_failure(error) for listener in listeners):
+            raise ModelError(f"The chain's model failed: {type(error).__name__}: {error}") from error
+        return Run(None, node, error, demonstrations={})
 
     def _run_config(self) -> dict[str, Any]:
         given = dict((self._config() if callable(self._config) else self._config) or {})

@@ -25,7 +25,16 @@ from trace_adapters_langchain.leaves import Source, makes_one_run
 from trace_adapters_langchain.lifting import Lifting
 from trace_adapters_langchain.materialising import materialise
 from trace_adapters_langchain.parameters import Found
-from trace_adapters_langchain.recording import Reads, Recorder, TracedChain, active, recording, snapshot, with_recorder
+from trace_adapters_langchain.recording import (
+    Reads,
+    Recorder,
+    TracedChain,
+    active,
+    hearing,
+    recording,
+    snapshot,
+    with_handler,
+)
 from trace_adapters_langchain.repairs import repaired
 
 _KEPT_CHAINS = 32
@@ -171,7 +180,7 @@ class Traced(Delegate, TracedChain):
         """
         recorder, given, output, error = Recorder(active()), snapshot(input), None, None
         reads = self.reads()
-        config = self._known(config, recorder.outer)
+        config = self._known(config, hearing())
         with recording(recorder):
             try:
                 output = self._recorded().invoke(input, config, **kwargs)
@@ -183,7 +192,7 @@ class Traced(Delegate, TracedChain):
         """`node`, awaited."""
         recorder, given, output, error = Recorder(active()), snapshot(input), None, None
         reads = self.reads()
-        config = self._known(config, recorder.outer)
+        config = self._known(config, hearing())
         with recording(recorder):
             try:
                 output = await self._recorded().ainvoke(input, config, **kwargs)
@@ -249,8 +258,8 @@ class Traced(Delegate, TracedChain):
     def _recorders(self, inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
         configs = list(config) if isinstance(config, (list, tuple)) else [config] * len(inputs)
         recorders = [Recorder() for _ in inputs]
-        known = [self._known(one, active()) for one in configs]
-        return recorders, [with_recorder(one, recorder) for one, recorder in zip(known, recorders, strict=True)]
+        known = [self._known(one, hearing()) for one in configs]
+        return recorders, [with_handler(one, recorder) for one, recorder in zip(known, recorders, strict=True)]
 
     def _own_values(self) -> dict[str, Any]:
         return {one.key: one.part.value for one in self._found}
@@ -299,21 +308,23 @@ class Traced(Delegate, TracedChain):
 
     def _running(self, config: Any) -> tuple[Any, Any]:
         """The chain to run here, and the config to run it with; where somebody records, the run gets a known id."""
-        recorder = active()
-        if recorder is None:
+        recorders = hearing()
+        if not recorders:
             return self._both()[0], config
         if isinstance(config, (list, tuple)):
-            return self._recorded(), [self._known(one, recorder) for one in config]
-        return self._recorded(), self._known(config, recorder)
+            return self._recorded(), [self._known(one, recorders) for one in config]
+        return self._recorded(), self._known(config, recorders)
 
-    def _known(self, config: Any, recorder: Recorder | None) -> Any:
-        """A config whose run a recorder around this call knows as one of this chain."""
-        if recorder is None or not makes_one_run(self.chain):
+    def _known(self, config: Any, recorders: Sequence[Recorder]) -> Any:
+        """A config whose run recorders around this call know as one of this chain."""
+        if not recorders or not makes_one_run(self.chain):
             return config
         own = ensure_config(config)
         run_id = own.get("run_id") or uuid.uuid4()
         own["run_id"] = run_id
-        recorder.know(run_id, chain=self.reads())
+        reads = self.reads()
+        for recorder in recorders:
+            recorder.know(run_id, chain=reads)
         return own
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
