@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 
@@ -9,6 +10,7 @@ import pytest
 
 # Read when DSPy and its model library are first imported: a cache of our own, no price list from the network.
 _CACHE = tempfile.TemporaryDirectory(prefix="trace-adapters-tests-")
+atexit.register(_CACHE.cleanup)
 os.environ["DSPY_CACHEDIR"] = _CACHE.name
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 

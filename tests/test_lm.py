@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import pickle
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ import pytest
 
 from trace_adapters.errors import ModelError, ModelUnavailable, SettingError
 from trace_adapters.lm import LM, LanguageModel, MemoryCache, Price, SqliteCache, Usage, record_calls
+from trace_adapters.lm.connections import Connections
+from trace_adapters.lm.endpoints import Address
 from trace_adapters.testing.openai_server import ChatRequest, Completion, Failure, Garbage, Hangup, OpenAIServer
 
 
@@ -195,6 +198,32 @@ def test_acall_is_concurrent_and_works_in_several_loops():
         assert asyncio.run(asyncio.wait_for(ask(), 20)) == ["ok"] * 5
         assert asyncio.run(ask()) == ["ok"] * 5
     assert len(waiting) == 5
+
+
+def test_the_client_of_an_event_loop_is_closed_with_it():
+    """A program that is run by `asyncio.run` once an example would use up the files that a process may open."""
+    here, there = (Address(f"http://127.0.0.1:{port}/v1", "k") for port in (1, 2))
+    connections, clients = Connections(1.0, 0), []
+
+    async def use() -> None:
+        clients.append(connections.async_client(here))
+        assert connections.async_client(here) is clients[-1]
+
+    async def move() -> None:
+        clients.extend([connections.async_client(here), connections.async_client(there)])
+        while not clients[-2].is_closed():
+            gc.collect()
+            await asyncio.sleep(0.01)
+        assert not connections.async_client(there).is_closed()
+
+    asyncio.run(use())
+    asyncio.run(move())
+    assert [client.is_closed() for client in clients] == [True, True, True]
+    abandoned = asyncio.new_event_loop()
+    abandoned.run_until_complete(use())
+    abandoned.close()
+    asyncio.run(use())
+    assert connections._async_clients == {}
 
 
 async def test_acall_raises_model_errors():

@@ -446,7 +446,8 @@ def test_a_forked_process_gets_workers_of_its_own(pool):
         assert os.waitpid(child, 0)[1] == 0
         assert sandbox.run(text, "f") == first
     """
-    assert _host(script).wait(60) == 0
+    with _host(script) as host:
+        assert host.wait(60) == 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends workers with their host")
@@ -458,11 +459,9 @@ def test_workers_end_when_the_host_is_killed():
         text = "import os\\ndef f():\\n    tell(os.getpid())\\n    while True: pass\\n"
         sandbox.run(text, "f", uses={"tell": tell}, timeout_s=60)
     """
-    host = _host(script)
-    assert host.stdout is not None
-    worker = int(host.stdout.readline())
-    host.send_signal(signal.SIGKILL)
-    host.wait(60)
+    with _host(script) as host:
+        worker = int(host.stdout.readline())
+        host.send_signal(signal.SIGKILL)
     assert _ends(worker)
 
 
@@ -482,7 +481,8 @@ def test_workers_outlive_an_interrupt_and_leave_no_zombie():
             raise SystemExit(0)
         raise SystemExit(1)
     """
-    assert _host(script).wait(60) == 0
+    with _host(script) as host:
+        assert host.wait(60) == 0
 
 
 def _host(script: str) -> subprocess.Popen[str]:

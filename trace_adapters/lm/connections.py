@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from trace_adapters.errors import ModelError, ModelUnavailable
 from trace_adapters.lm.endpoints import Address
@@ -22,7 +23,7 @@ class Connections:
     """
 
     _client: tuple[Address, OpenAI] | None
-    _async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI]]
+    _async_clients: dict[asyncio.AbstractEventLoop, tuple[Address, AsyncOpenAI, AsyncGenerator[None]]]
 
     def __init__(self, timeout_s: float, max_retries: int) -> None:
         self._settings: dict[str, Any] = {"timeout": timeout_s, "max_retries": max_retries}
@@ -47,12 +48,27 @@ class Connections:
             self._notice_fork()
             kept = self._async_clients.get(loop)
             if kept is None or kept[0] != address:
-                kept = (
-                    address,
-                    AsyncOpenAI(base_url=address.base_url, api_key=address.api_key, **self._settings),
-                )
+                made = AsyncOpenAI(base_url=address.base_url, api_key=address.api_key, **self._settings)
+                kept = (address, made, self._closing(made, loop))
+                self._async_clients = {old: c for old, c in self._async_clients.items() if not old.is_closed()}
                 self._async_clients[loop] = kept
             return kept[1]
+
+    def _closing(self, client: AsyncOpenAI, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """Close the client at the end of the running loop, which ends the generators that were begun in it."""
+
+        async def until_the_loop_ends() -> AsyncGenerator[None]:
+            try:
+                yield
+            finally:
+                if loop in self._async_clients and self._async_clients[loop][1] is client:
+                    del self._async_clients[loop]
+                await client.close()
+
+        closing = until_the_loop_ends()
+        with suppress(StopIteration):
+            closing.__anext__().send(None)
+        return closing
 
     def check(self, address: Address) -> None:
         """Ask the server for its models.
@@ -84,7 +100,7 @@ class Connections:
     def _forget(self) -> None:
         self._owner = os.getpid()
         self._client = None
-        self._async_clients = WeakKeyDictionary()
+        self._async_clients = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Connections, (self._settings["timeout"], self._settings["max_retries"])
