@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import trace_adapters as ta
+from trace_adapters.extend import EvaluationRecord
 from trace_adapters.optimizers.base import Outcome, Proposal
 
 EXAMPLES = [{"id": f"e{n}", "q": n} for n in range(6)]
@@ -74,3 +76,17 @@ def test_steps_and_seeds_ask_for_other_samples(tmp_path: Any) -> None:
         run(tmp_path, optimizer, seed=seed, max_steps=3)
         asked += optimizer.seeds
     assert len(set(asked)) == 6
+
+
+def test_what_was_judged_is_kept_in_the_store_and_not_in_memory(tmp_path: Any) -> None:
+    """Traces are long, and a study has thousands of them."""
+    alive: list[int] = []
+
+    def count(kind: str, facts: Any) -> None:
+        if kind == "trial":
+            gc.collect()
+            alive.append(sum(type(thing) is EvaluationRecord for thing in gc.get_objects()))
+
+    study = run(tmp_path, Listed(Proposal({"n": 5}, "listed")), listener=count)
+    assert len(study.evaluations()) > len(EXAMPLES)
+    assert max(alive) == 0

@@ -86,7 +86,6 @@ class Evaluator:
         self._listener = listener
         self._workers = workers
         self._parameters = target.parameters()
-        self._recorded = {(r.candidate_key, r.split, r.example_id): r for r in study.evaluations(rep=0)}
         self._changed = threading.Condition()
         self._in_flight = 0
         self._is_stopping = False
@@ -148,7 +147,7 @@ class Evaluator:
         found: dict[str, dict[tuple[str, str], int]] = {}
         for number, (candidate, split, position) in enumerate(jobs):
             key, name = candidate_key(candidate), self._name(split, position)
-            if (key, split, name) not in self._recorded:
+            if self._study.find_evaluation(key, split, name) is None:
                 found.setdefault(key, {}).setdefault((split, name), number)
         return [list(numbers.values()) for numbers in found.values()]
 
@@ -174,7 +173,7 @@ class Evaluator:
 
     def _judge(self, job: Job) -> Judgement:
         candidate, split, position = job
-        recorded = self._recorded.get((candidate_key(candidate), split, self._name(split, position)))
+        recorded = self._study.find_evaluation(candidate_key(candidate), split, self._name(split, position))
         if recorded is None:
             self._meter.check()
             attempt = _Attempt()
@@ -194,7 +193,7 @@ class Evaluator:
         if run.demonstrations is not None:
             info["demonstrations"] = {k: [list(d) for d in calls] for k, calls in run.demonstrations.items()}
         graph = propagate(run.node, feedback, info=info)
-        recorded = self._study.record_evaluation(
+        return self._study.record_evaluation(
             self._study.add_candidate(candidate),
             split,
             name,
@@ -206,8 +205,6 @@ class Evaluator:
             latency_s=time.monotonic() - attempt.started,
             usage=attempt.usage,
         )
-        self._recorded[recorded.candidate_key, split, name] = recorded
-        return recorded
 
     def _name(self, split: str, position: int) -> str:
         return self._target.example_id(self._splits[split][position], position)
