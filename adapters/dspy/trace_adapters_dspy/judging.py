@@ -67,7 +67,7 @@ def judge(metric: Callable[..., Any], example: Any, run: Run, overrides: Mapping
         return _with_expected(_failure(run), expected)
     prediction = run.prediction if isinstance(run, DspyRun) else run.output
     asked = _Metric(metric)
-    with recording(Recorder(role="judge"), overrides) as recorder:
+    with recording(Recorder(role="judge"), {**overrides, "trace": []}) as recorder:
         try:
             feedback = call_metric(asked, example, prediction)
         except MetricError as error:

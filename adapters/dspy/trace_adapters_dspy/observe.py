@@ -223,7 +223,7 @@ def recording(recorder: Recorder, overrides: Mapping[str, Any] | None = None) ->
     if DISPATCHER not in callbacks:
         callbacks.append(DISPATCHER)
     try:
-        with dspy.context(**{**chosen, "callbacks": callbacks, "trace": [], SETTING: recorder}):
+        with dspy.context(**{**chosen, "callbacks": callbacks, SETTING: recorder}):
             yield recorder
     finally:
         _here.reset(token)

@@ -87,7 +87,7 @@ class DspyTarget:
         recorder = Recorder(program, paths, read)
         error: BaseException | None = None
         output: Any = None
-        with recording(recorder, self._overrides):
+        with recording(recorder, {**self._overrides, "trace": []}):  # DSPy's own is one list for all threads
             try:
                 output = call_program(program, inputs)
             except (Exception, SystemExit) as raised:

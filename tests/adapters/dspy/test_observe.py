@@ -153,6 +153,16 @@ def test_the_callbacks_of_the_user_still_hear_everything(qa_lm: Any) -> None:
     assert len(tape.calls) == 4
 
 
+def test_dspys_own_trace_is_kept_beside_ours(step_lm: Any) -> None:
+    """`dspy.settings.trace` after a recorded call holds what it holds without us."""
+    program = Stages()
+    with dspy.context(lm=step_lm, trace=[]):
+        program(text="a")
+        with tad.record(program):
+            program(text="a")
+        assert [predictor for predictor, _, _ in dspy.settings.trace] == [program.first, program.second] * 2
+
+
 def test_predictors_with_the_same_signature_are_told_apart(step_lm: Any) -> None:
     program = Stages()
     with tad.record(program) as tape:
