@@ -250,6 +250,48 @@ def test_step_takes_several_outputs(template: Parameter, count: Parameter) -> No
         optimizer.backward(outputs, ["one"])
 
 
+def test_feedback_adds_up_until_the_step(template: Parameter) -> None:
+    """Every `backward` since `zero_feedback` is a run in the prompt."""
+    lm = ScriptedLM([reply(template="b")])
+    optimizer = OptoPrime([template], lm=lm)
+    optimizer.backward(answer(template, 2), "too short")
+    optimizer.backward(answer(template, 5), "too long")
+    optimizer.step()
+    assert prompt_of(lm).index("too short") < prompt_of(lm).index("too long")
+
+
+def test_what_looks_like_a_field_of_a_prompt_stays_as_it_is(template: Parameter) -> None:
+    """Values are put in once, and never searched."""
+    lm = ScriptedLM(["no value"])
+    optimizer = OptoPrime([template], lm=lm, objective="Keep {{report}} and {{memory}}.")
+    optimizer.tell(Outcome({"template": "b"}, "optoprime", 0.5, False, "past"))
+    optimizer.suggest([propagate(answer(template, 2), "It says {{objective}} and {{memory}}.")])
+    assert "Keep {{report}} and {{memory}}." in prompt_of(lm)
+    assert "It says {{objective}} and {{memory}}." in prompt_of(lm)
+
+
+def test_past_attempts_give_way_where_there_is_no_room_beside_them() -> None:
+    """The variables are never cut, so a long one may need all of the prompt."""
+    text = Parameter("word " * 400, "text")
+    trace = propagate(answer(text, 2), "wrong")
+
+    def prompt(limit: int, *past: Outcome) -> str:
+        lm = ScriptedLM(["no value"])
+        optimizer = OptoPrime([text], lm=lm, max_prompt_tokens=limit)
+        for outcome in past:
+            optimizer.tell(outcome)
+        try:
+            optimizer.suggest([trace])
+        except SettingError:
+            return ""
+        return prompt_of(lm)
+
+    least = next(limit for limit in range(500, 2_000, 10) if prompt(limit))
+    tried = Outcome({"text": "other " * 30}, "optoprime", 0.5, False, "past")
+    assert prompt(least, tried) == prompt(least)
+    assert "Past attempts" in prompt(least + 200, tried)
+
+
 def test_step_without_feedback_asks_no_model(template: Parameter) -> None:
     lm = ScriptedLM([])
     optimizer = OptoPrime([template], lm=lm)
@@ -357,6 +399,11 @@ def test_failed_calls_and_values_without_json_are_no_demonstrations(demos: Param
     assert optimizer.suggest([], n=2) == []
 
 
+def test_a_call_without_arguments_shows_nothing(demos: Parameter) -> None:
+    output = bundle(lambda demos: "always", name="say")(demos)
+    assert Demonstrations([demos]).suggest([propagate(output, Feedback(1.0))]) == []
+
+
 def test_lists_that_were_tried_are_not_proposed_again(demos: Parameter) -> None:
     optimizer = Demonstrations([demos])
     optimizer.observe([judged(demos, "q", 1.0)])
@@ -427,6 +474,11 @@ def test_turns_are_a_function_of_rewards_and_seed() -> None:
     plays = [play(Turns(optimizers("a", "b", "c")), {"a": [], "b": [], "c": []}, 30, seed) for seed in (1, 1, 2)]
     assert plays[0] == plays[1] != plays[2]
     assert set(plays[0]) == {"a", "b", "c"}
+
+
+def test_a_loss_counts_as_no_gain() -> None:
+    plays = [play(Turns(optimizers("a", "b")), {"a": [lost] * 30, "b": [0.1] * 30}, 30) for lost in (0.0, -5.0)]
+    assert plays[0] == plays[1]
 
 
 def test_turns_know_their_optimizers() -> None:

@@ -64,6 +64,13 @@ def walk(traces: list[TraceGraph], parameters: list[Parameter]) -> tuple[Critic,
     return critic, {parameter.key: [gradient.text for gradient in said] for parameter, said in found.items()}
 
 
+def test_a_value_that_goes_in_twice_is_asked_about_once() -> None:
+    (prompt,) = prompts(1)
+    draft = ask(prompt, ta.node("text"))
+    critic, _ = walk([propagate(ask(draft, draft), "wrong")], [prompt])
+    assert [(call, source) for call, source, _ in critic.asked] == [("ask", "ask"), ("ask", "p0")]
+
+
 @pytest.mark.parametrize(("length", "batch"), [(1, 1), (1, 4), (3, 2), (8, 3)])
 def test_a_chain_costs_two_questions_a_call_but_one_for_the_first(length: int, batch: int) -> None:
     """(2L - 1)B: every call has its prompt, and all but the first the reply before."""

@@ -240,6 +240,21 @@ def test_blame_goes_to_the_code_that_failed_then_to_others() -> None:
     assert chosen.count("extract_answer") >= 5
 
 
+def test_runs_that_were_right_blame_nobody() -> None:
+    """Code that read a right answer is not asked for because of that run."""
+    wrong = propagate(create_prompt(TEMPLATE, "q"), Feedback(0.0, "wrong"))
+    read = propagate(extract_answer("q", "Answer: 8"), Feedback(1.0, "right"))
+    assert choose_parameter([wrong, *[read] * 5], [EXTRACT, TEMPLATE], BASE, Memory(5), 0) is TEMPLATE
+
+
+def test_a_parameter_that_no_run_read_is_not_asked_for() -> None:
+    read = propagate(create_prompt(TEMPLATE, "q"), Feedback(1.0, "right"))
+    assert {choose_parameter([read], PARAMETERS, BASE, Memory(5), seed).key for seed in range(3)} == {
+        "template",
+        "create_prompt",
+    }
+
+
 def test_replies_that_could_not_be_used_count_as_attempts() -> None:
     memory = Memory(5)
     failing = [run("q", "There are 8.", "8")]

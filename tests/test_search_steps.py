@@ -90,3 +90,42 @@ def test_what_was_judged_is_kept_in_the_store_and_not_in_memory(tmp_path: Any) -
     study = run(tmp_path, Listed(Proposal({"n": 5}, "listed")), listener=count)
     assert len(study.evaluations()) > len(EXAMPLES)
     assert max(alive) == 0
+
+
+def test_a_search_that_finds_nothing_new_ends(tmp_path: Any) -> None:
+    """After `patience` steps in a row, whether values were tried before or no reply could be read."""
+    for made in (Proposal({"n": 0}, "listed"), Proposal(None, "listed", rejected="no value")):
+        optimizer = Listed(made)
+        study = run(tmp_path, optimizer, patience=3, max_steps=None)
+        assert (study.finish_reason, len(optimizer.seeds)) == ("stalled: 3 steps without a new candidate", 3)
+
+
+def test_a_step_that_brings_no_proposal_is_not_counted(tmp_path: Any) -> None:
+    """`max_steps` are steps with proposals: demonstrations may have to wait for the first right run."""
+    optimizer = Listed()
+    study = run(tmp_path, optimizer, patience=4, max_steps=1)
+    assert (study.finish_reason, len(optimizer.seeds)) == ("stalled: 4 steps without a new candidate", 4)
+
+
+class Climbing(Listed):
+    """Goes on from where it is, by a step of its own."""
+
+    def __init__(self, name: str, by: int) -> None:
+        super().__init__()
+        self.name, self.by = name, by
+
+    def suggest(self, traces: Any, *, n: int = 1, base: Any = None, seed: int = 0) -> list[Proposal]:
+        return [Proposal({"n": base["n"] + self.by * (1 + seed % 1000)}, self.name)]
+
+
+def test_what_pays_has_more_turns(tmp_path: Any) -> None:
+    """The loop tells `Turns` what each step has gained."""
+
+    def higher(example: Any, output: int) -> float:
+        return float(output)
+
+    optimizers: Any = [Climbing("down", -1), Climbing("up", 1)]
+    settings = {"budget": 500, "max_steps": 16, "minibatch_size": 3, "full_score": 1e9, "progress": False}
+    result = ta.optimize(Adder(), EXAMPLES, higher, optimizer=optimizers, store=tmp_path / "s.db", **settings)
+    origins = [trial.origin for trial in result.study.trials()][1:]
+    assert origins.count("up") >= 2 * origins.count("down") > 0
