@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,19 @@ def test_what_cannot_be_written_is_a_data_error_and_leaves_nothing(tmp_path, wri
         write(tmp_path / "file")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_threads_that_save_to_one_file_leave_a_whole_one(tmp_path):
+    """Each writes beside the file under a name of its own; the last one stands."""
+    agents = [Agent() for _ in range(8)]
+    for number, agent in enumerate(agents):
+        agent.set_values({"template": f"{number}" * 200_000})
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda agent: [agent.save(tmp_path / "a.json") for _ in range(10)], agents))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    last = Agent()
+    last.load(tmp_path / "a.json")
+    assert last.values()["template"] in {agent.values()["template"] for agent in agents}
 
 
 def test_a_text_that_no_file_can_hold_is_a_data_error(tmp_path):

@@ -238,10 +238,6 @@ class FailedCall(Node):
         where = f", line {self.place[0]}: {self.place[1].strip()}" if self.place else ""
         return ExecutionError(f"{self.name} failed: {_error_text(self._data)}{where}", node=self)
 
-    def raise_error(self) -> None:
-        """Raise `ExecutionError` from the recorded exception."""
-        raise self.as_error() from self._data
-
     def create_feedback(self, style: str = "simple") -> str:
         """The failure as feedback: "simple" is the error, "full" the source with the error beside its line."""
         if style not in ("simple", "full"):

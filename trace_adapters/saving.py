@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def write_text(path: Path, text: str) -> None:
     """
     if not path.name:
         raise DataError(f"Expected a file to write, got {str(path)!r}, which has no file name.")
-    partial = path.with_name(path.name + ".partial")
+    writer = f"{os.getpid()}-{threading.get_ident()}"  # others may write the same file now
+    partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -47,9 +49,10 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except (OSError, ValueError) as error:  # ValueError: the text is no UTF-8, or the path no path
-        with contextlib.suppress(OSError, ValueError):
-            partial.unlink()
         raise DataError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            partial.unlink()  # only what was not finished is still there
 
 
 def read_values(path: Path) -> dict[str, Any]:

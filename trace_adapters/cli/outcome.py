@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from trace_adapters.cli.printing import Page, number
 from trace_adapters.cli.studies import show_totals
 from trace_adapters.errors import DataError
 from trace_adapters.optimization import Result
+from trace_adapters.saving import write_text
 
 
 def show_outcome(
@@ -93,19 +93,9 @@ def write_outcome(
         "store": store,
         "learned": str(export) if export is not None else None,
     }
-    _replace(path, json.dumps(outcome, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(path, json.dumps(outcome, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def _share(scores: Sequence[float]) -> str:
     found = interval(scores)
     return number(mean(scores)) + (f" (95 % interval {found[0]:.2f} to {found[1]:.2f})" if found else "")
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}; choose another place with --result.") from error
