@@ -352,3 +352,16 @@ def test_global_of_a_name_that_the_text_does_not_bind_is_the_modules():
     text = "def f(n):\n    global total\n    total += n\n    return total\n"
     assert load_function(text, "f", around)(2) == 42
     assert around["total"] == 42
+
+
+def test_lines_of_a_string_in_an_indented_function_stay_as_they_are():
+    """The source is dedented, what it means is not."""
+
+    def inner(x):
+        return f"""{x}:
+            kept
+    as is"""
+
+    text = read_source(inner).text
+    assert text.startswith("def inner(x):\n    return")
+    assert load_function(text, "inner", {})("a") == inner("a")

@@ -232,6 +232,12 @@ def test_callbacks_run_in_the_calling_thread_and_context(pool):
     assert seen == ["here", threading.get_ident()]
 
 
+def test_a_source_finds_the_constants_of_its_call(pool):
+    """The same text may stand for functions of two modules."""
+    text = "def f():\n    return LIMIT\n"
+    assert [pool.run(text, "f", constants={"LIMIT": limit}) for limit in (1, 2, 1)] == [1, 2, 1]
+
+
 def test_a_pattern_goes_in_and_does_not_come_out(pool):
     """The host compiles nothing that a model wrote."""
     assert pool.run("def f(p):\n    return p.findall('a1')\n", "f", [re.compile("[a-z]")]) == ["a"]

@@ -68,6 +68,7 @@ def test_a_callback_that_was_not_declared_is_refused(pool):
     [
         "[" * 200_000 + "]" * 200_000,
         '{"id": 1, "value": {"$": "set", "v": [[]]}}',
+        '{"id": 1, "value": {"$": "handle", "v": -1, "kind": "list"}}',
         '{"id": 1, "error": 3}',
         "{",
         "1" * 9_000,

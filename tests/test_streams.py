@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import trace_adapters as ta
@@ -171,3 +174,17 @@ def test_nodes_that_are_yielded_are_inputs():
     y = both()
     assert list(y) == ["a!", "z"]
     assert [p.key for p in ta.propagate(y, "x").parameters] == ["first", "last"]
+
+
+def test_threads_may_iterate_over_one_stream():
+    """A generator cannot be entered twice; every thread gets everything all the same."""
+
+    @ta.bundle
+    def slow():
+        for number in range(20):
+            time.sleep(0.002)
+            yield number
+
+    y = slow()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(list, [y] * 4)) == [list(range(20))] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
@@ -15,11 +16,12 @@ class Stream(Node):
     """What a generator yields, as a node; its value is the list of everything yielded.
 
     Iterating (`for`, or `async for` over an async generator) gives the plain values as they come, and gives them
-    again to whoever iterates later. Reading the value of a stream that has not ended runs it to its end; an
-    async one must have ended. The body runs under the `using` of the call, wherever it is consumed.
+    again to whoever iterates later; threads may iterate over one stream side by side. Reading the value of a stream
+    that has not ended runs it to its end; an async one must have ended. The body runs under the `using` of the call,
+    wherever it is consumed.
     """
 
-    __slots__ = ("_chunks", "_error", "_fail", "_finish", "_iterator", "_reads", "_surroundings")
+    __slots__ = ("_chunks", "_error", "_fail", "_finish", "_iterator", "_lock", "_reads", "_surroundings")
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Stream(Node):
         self._finish = finish
         self._fail = fail
         self._error: BaseException | None = None
+        self._lock = threading.RLock()
 
     @property
     def ended(self) -> bool:
@@ -58,7 +61,7 @@ class Stream(Node):
             raise RuntimeError(
                 f"The stream {self.name!r} has not ended; consume it with `async for` before its value is read."
             )
-        while self._pull():
+        while self._pull(len(self._chunks)):
             pass
         return self
 
@@ -70,7 +73,7 @@ class Stream(Node):
 
     def __iter__(self) -> Iterator[Any]:
         position = 0
-        while position < len(self._chunks) or self._pull():
+        while position < len(self._chunks) or self._pull(position):
             yield self._chunks[position]
             position += 1
 
@@ -80,19 +83,23 @@ class Stream(Node):
             yield self._chunks[position]
             position += 1
 
-    def _pull(self) -> bool:
-        if self._error is not None:
-            raise self._error
-        if self._iterator is None:
-            return False
-        try:
-            with self._surroundings.restored():
-                chunk = next(self._iterator)
-        except StopIteration:
-            return self._end()
-        except Exception as error:
-            raise self._failed(error) from error
-        return self._add(chunk)
+    def _pull(self, position: int) -> bool:
+        """Wait for the chunk of that position; False if there is none."""
+        with self._lock:
+            if position < len(self._chunks):  # another thread has been faster
+                return True
+            if self._error is not None:
+                raise self._error
+            if self._iterator is None:
+                return False
+            try:
+                with self._surroundings.restored():
+                    chunk = next(self._iterator)
+            except StopIteration:
+                return self._end()
+            except Exception as error:
+                raise self._failed(error) from error
+            return self._add(chunk)
 
     async def _apull(self) -> bool:
         if self._error is not None:
