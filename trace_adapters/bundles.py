@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
-from trace_adapters.learned import LearnedFunction
+from trace_adapters.learned import LearnedFunction, require_terms
 from trace_adapters.nodes import Operation, Parameter
 from trace_adapters.recording import CODE_ARGUMENT as CODE_ARGUMENT, Bundle as Bundle
 
@@ -73,7 +73,10 @@ def bundle(
 
     Raises:
         CodeError: If `trainable` and the source cannot be read (lambda, builtin, made by exec, typed into a REPL).
+        SettingError: If a learned source could not run on these terms; see `LearnedFunction`.
     """
+
+    require_terms(trust, timeout_s, sandbox)
 
     def make(given_function: Any) -> Bundle:
         binds, function = _binding_of(given_function)

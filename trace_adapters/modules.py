@@ -115,6 +115,8 @@ def model(cls: C) -> C:
 
     The `@model` of Trace.
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"model() decorates a class, got {cls!r}.")
     if issubclass(cls, Module):
         return cls
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}

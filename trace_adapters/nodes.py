@@ -80,6 +80,10 @@ class Parameter(Node):
     ) -> None:
         if not isinstance(key, str) or not key:
             raise ParameterError(f"A parameter needs a key, a non-empty string; got {key!r}.")
+        if not isinstance(choices, Iterable):
+            raise ParameterError(f"The choices of the parameter {key!r} must be several values, got {choices!r}.")
+        if check is not None and not callable(check):
+            raise ParameterError(f"The check of the parameter {key!r} must be a function of a value, got {check!r}.")
         super().__init__(value, key, description or "")
         self._led = True
         self.key = key
@@ -220,9 +224,11 @@ def check_values(parameters: Mapping[str, Parameter], candidate: Mapping[str, An
     Raises:
         ParameterError: Naming the key.
     """
-    unknown = sorted(set(candidate) - set(parameters))
+    if not isinstance(candidate, Mapping):
+        raise ParameterError(f"A candidate is a mapping from parameter key to value, got {candidate!r}.")
+    unknown = [key for key in candidate if key not in parameters]
     if unknown:
-        raise ParameterError(f"There is no parameter {', '.join(unknown)}; there are {sorted(parameters)}.")
+        raise ParameterError(f"There is no parameter {', '.join(map(str, unknown))}; there are {sorted(parameters)}.")
     for key, value in candidate.items():
         check = parameters[key].check
         if check is not None:

@@ -37,6 +37,12 @@ class Feedback:
     score: float | None = None
     text: str = ""
 
+    def __post_init__(self) -> None:
+        if self.score is not None and not hasattr(self.score, "__float__"):
+            raise TypeError(f"Feedback takes a number, then a text, got score={self.score!r}; Feedback(None, text).")
+        if not isinstance(self.text, str):
+            raise TypeError(f"Feedback takes a number, then a text, got text={self.text!r}.")
+
     @classmethod
     def of(cls, value: Any) -> Feedback:
         """Read a score, a text, a (score, text) pair or an object with `score` and `feedback` as feedback.
@@ -285,6 +291,8 @@ def _number(value: Any) -> float:
         return float(value)
     except OverflowError:
         raise ValueError("A score must fit into a float, got an int that is too large.") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"A score must be a number, got {value!r}.") from error
 
 
 def _parents_first(output: Node, *, from_parameters: bool = True) -> list[Node]:

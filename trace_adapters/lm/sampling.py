@@ -33,9 +33,9 @@ class Samples:
 
 def look_up(question: Question, n: int, cache: ReplyCache | None, endpoint: str) -> Samples:
     """Sort the samples of a call into known and unknown ones, and report the known ones."""
-    if n < 1:
+    if not isinstance(n, int) or n < 1:
         raise SettingError(f"expected n >= 1 replies, got n={n!r}")
-    if question.sample_index < 0:
+    if not isinstance(question.sample_index, int) or question.sample_index < 0:
         raise SettingError(f"expected sample_index >= 0, got {question.sample_index!r}")
     indexes = range(question.sample_index, question.sample_index + n)
     if cache is None:

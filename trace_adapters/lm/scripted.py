@@ -66,7 +66,7 @@ class ScriptedLM:
         self.calls: list[ScriptedCall] = []
         self._handler = script if callable(script) else None
         self._wanted = _wanted_arguments(script) if callable(script) else frozenset()
-        self._replies = [] if callable(script) else list(script)
+        self._replies = [] if callable(script) else _listed(script)
         self._next = 0
         self._lock = threading.Lock()
 
@@ -78,7 +78,7 @@ class ScriptedLM:
         Raises:
             ScriptExhausted: If the list has fewer left.
         """
-        if n < 1:
+        if not isinstance(n, int) or n < 1:
             raise SettingError(f"expected n >= 1 replies, got n={n!r}")
         call = ScriptedCall(read_messages(messages), n, role, sample_index, options)
         question = Question(role, self.model, call.messages, options, sample_index)
@@ -126,3 +126,10 @@ def _wanted_arguments(handler: Callable[..., Any]) -> frozenset[str]:
     except (TypeError, ValueError):
         names = set()
     return frozenset(names & {"role", "sample_index", "options"})
+
+
+def _listed(script: Any) -> list[str | Reply | Exception]:
+    try:
+        return list(script)
+    except TypeError as error:
+        raise SettingError(f"expected a list of replies or a function of the messages, got {script!r}") from error

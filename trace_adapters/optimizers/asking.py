@@ -54,7 +54,9 @@ class AskingVerbs(Verbs):
         if lm is None:
             kind = type(self).__name__
             raise SettingError(f'{kind} asks a language model; give one: {kind}(parameters, lm=LM("…")).')
-        if memory_size < 0 or max_prompt_tokens < 1:
+        if not (isinstance(memory_size, int) and isinstance(max_prompt_tokens, int)) or (
+            memory_size < 0 or max_prompt_tokens < 1
+        ):
             raise SettingError(
                 f"Expected memory_size >= 0 and max_prompt_tokens >= 1, got {memory_size!r} and {max_prompt_tokens!r}."
             )

@@ -144,7 +144,15 @@ class Verbs:
         """Learn what became of a proposal; nothing by default."""
 
     def propose(self, traces: Sequence[TraceGraph], n: int = 4, *, seed: int = 0) -> list[dict[str, Any]]:
-        """The candidates among n suggestions."""
+        """The candidates among n suggestions.
+
+        Raises:
+            SettingError: If `traces` or `n` cannot be that.
+        """
+        if not isinstance(traces, Sequence) or not all(isinstance(trace, TraceGraph) for trace in traces):
+            raise SettingError(f"traces must be a list of what propagate() returns, got {traces!r}.")
+        if not isinstance(n, int) or n < 1:
+            raise SettingError(f"n must be a whole number of at least 1, got {n!r}.")
         suggestions = self.suggest(traces, n=n, seed=seed)
         return [proposal.candidate for proposal in suggestions if proposal.candidate is not None]
 

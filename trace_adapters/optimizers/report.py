@@ -125,8 +125,8 @@ def read_mask(mask: Iterable[str]) -> frozenset[str]:
     Raises:
         SettingError: If there is no such section.
     """
-    names = [mask] if isinstance(mask, str) else list(mask)
-    plain = {name.lstrip("# ").lower(): name for name in names}
+    names = [mask] if isinstance(mask, str) or not isinstance(mask, Iterable) else list(mask)
+    plain = {str(name).lstrip("# ").lower(): name for name in names}
     unknown = [name for key, name in plain.items() if key not in SECTIONS]
     if unknown:
         raise SettingError(f"mask holds section names of {', '.join(SECTIONS)}; got {unknown[0]!r}.")

@@ -86,7 +86,7 @@ class TextGrad(AskingVerbs):
         if not isinstance(workers, int) or workers < 1:
             raise SettingError(f"workers must be a whole number of at least 1, got {workers!r}.")
         self.workers = workers
-        self.constraints = [constraints] if isinstance(constraints, str) else list(constraints)
+        self.constraints = [constraints] if isinstance(constraints, str) else _texts(constraints)
 
     def suggest(
         self,
@@ -289,3 +289,11 @@ def _origin(source: Node) -> str:
         return ""
     what = " ".join(source.operation.description.split())
     return f", the result of {source.operation.name}" + (f" ({cut_middle(what, MESSAGE)})" if what else "")
+
+
+def _texts(constraints: Any) -> list[str]:
+    texts = list(constraints) if isinstance(constraints, Iterable) else [constraints]
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise SettingError(f"constraints must be a text, or several, got {wrong!r}.")
+    return texts

@@ -67,7 +67,7 @@ def find_candidate_id(connection: Connection, study_id: int, key: str) -> int | 
 
 def candidate_id(connection: Connection, study_id: int, key: str) -> int:
     """The row of a candidate that must be there."""
-    found = find_candidate_id(connection, study_id, key)
+    found = find_candidate_id(connection, study_id, key) if isinstance(key, str) else None
     if found is None:
         raise StoreError(f"expected the key of a candidate of this study, got {key!r}; add the candidate first")
     return found

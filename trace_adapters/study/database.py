@@ -122,7 +122,9 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[dict[str
 
 
 def _read_address(address: str | os.PathLike[str]) -> URL:
-    text = os.fspath(address)
+    if not isinstance(address, str | bytes | os.PathLike):
+        raise StoreError(f"expected the address of a store, such as 'sqlite:///study.db' or a path, got {address!r}")
+    text = os.fsdecode(address)
     if not text:
         raise StoreError("expected the address of a store, got an empty one; give e.g. 'sqlite:///study.db'")
     if not re.match(r"\w{2,}(\+\w+)?:/", text):

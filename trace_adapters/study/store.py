@@ -77,6 +77,8 @@ class Store:
             ParameterError: If a value of `base` is not JSON.
         """
         require_name("the name of a study", name, schema.NAME_LENGTH)
+        if not isinstance(config or {}, Mapping):
+            raise StoreError(f"expected the config of a study as a mapping, got {config!r}")
         specs = [spec if isinstance(spec, ParameterSpec) else ParameterSpec(**spec) for spec in space]
         row = {
             "name": name,
@@ -105,7 +107,7 @@ class Store:
             StudyNotFound: If there is none; the message lists those there are.
         """
         with self._database.read() as connection:
-            row = _find(connection, name)
+            row = _find(connection, require_name("the name of a study", name, schema.NAME_LENGTH))
             if row is None:
                 names = connection.execute(select(schema.study.c.name).order_by(schema.study.c.id)).scalars().all()
                 there = f"it has {', '.join(map(repr, names))}" if names else "it has none"

@@ -26,6 +26,8 @@ def candidate_key(values: Mapping[str, Any]) -> str:
     Raises:
         ParameterError: If a value is not JSON. It would not survive a restart.
     """
+    if not isinstance(values, Mapping):
+        raise ParameterError(f"expected a candidate, a mapping from parameter key to value, got {values!r}")
     for key, value in values.items():
         _require_json(key, value)
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
