@@ -75,7 +75,6 @@ def bundle(
         CodeError: If `trainable` and the source cannot be read (lambda, builtin, made by exec, typed into a REPL).
         SettingError: If a learned source could not run on these terms; see `LearnedFunction`.
     """
-
     require_terms(trust, timeout_s, sandbox)
 
     def make(given_function: Any) -> Bundle:
