@@ -37,12 +37,16 @@ def test_every_kind_of_number_is_a_score(returned: Any) -> None:
         (10**400, "got an int"),
         ((10**10_000, ""), "got a tuple"),  # Python does not print it
         (1j, "got 1j"),
-        (ta.Feedback("good"), "got .*good"),  # type: ignore[arg-type]
     ],
 )
 def test_a_score_that_cannot_be_averaged_is_refused(returned: Any, told: str) -> None:
     with pytest.raises(MetricError, match=told):
         call_metric(lambda example, output: returned, {}, None)
+
+
+def test_a_metric_that_puts_a_text_in_the_place_of_the_score_is_told() -> None:
+    with pytest.raises(MetricError, match="takes a number, then a text, got score='good'"):
+        call_metric(lambda example, output: ta.Feedback("good"), {}, None)  # type: ignore[arg-type]
 
 
 def test_an_async_metric_is_named_as_such() -> None:
