@@ -275,6 +275,58 @@ def test_later_changes_of_a_value_do_not_change_the_record() -> None:
     assert tape.calls[0].data == ["a"]
 
 
+def test_a_list_that_the_program_extends_is_shown_as_each_call_was_given_it() -> None:
+    """Programs that gather notes pass one list to call after call."""
+    tape = Tape()
+    notes: list[str] = []
+    for note in (fresh("the first note"), fresh("the second note")):
+        tape.add(FACTS, {"notes": notes}, [note])
+        notes.append(note)
+    tape.add(ANSWER, {"notes": notes}, "56 m")
+    answer = tape.node("56 m", inputs=QUESTION)
+    second = sources(sources(sources(answer)["notes"])["item_1"])["x"]
+    first = sources(second)["notes"]
+    assert sources(answer)["notes"].data == ["the first note", "the second note"]
+    assert (second.operation, first.operation, first.data) == (FACTS, FACTS, ["the first note"])
+    assert sources(first)["notes"].data == []
+
+
+def test_an_output_that_the_program_changed_is_no_longer_the_output() -> None:
+    tape = Tape()
+    facts = [fresh("it leans")]
+    tape.add(FACTS, QUESTION, facts)
+    tape.add(PLAN, {"facts": facts}, "ask around")
+    facts.append("it is tall")
+    tape.add(ANSWER, {"facts": facts, "added": "it is tall"}, "56 m")
+    answer = tape.node({"plan": "ask around", "answer": "56 m"}, inputs=QUESTION)
+    plan, used = sources(sources(answer)["plan"])["facts"], sources(sources(answer)["answer"])["facts"]
+    assert (plan.operation, plan.data) == (FACTS, ["it leans"])
+    assert used.data == ["it leans", "it is tall"]
+    assert sources(sources(used)["item_0"])["x"] is plan
+    assert sources(used)["item_1"].operation is None
+
+
+def test_inputs_that_the_program_changes_are_shown_as_they_came() -> None:
+    tape = Tape()
+    inputs = {"words": ["tall", "tower"]}
+    given = tape.snapshots(inputs)
+    inputs["words"].sort(reverse=True)
+    tape.add(ANSWER, {"words": inputs["words"]}, "56 m")
+    answer = tape.node("56 m", inputs=given)
+    assert sources(answer)["words"].data == ["tower", "tall"]
+    assert {node.data for node in sources(sources(answer)["words"]).values()} == {"tower", "tall"}
+    assert sources(sources(sources(answer)["words"])["item_0"])["x"].data == ["tall", "tower"]
+
+
+def test_a_value_that_holds_itself_is_no_trap() -> None:
+    tape = Tape()
+    loop: list[Any] = ["it leans"]
+    loop.append(loop)
+    tape.add(FACTS, QUESTION, loop, [("p", parameter("one"))])
+    tape.add(ANSWER, {"facts": loop}, "56 m")
+    assert [p.key for p in propagate(tape.node("56 m", inputs={}), "wrong").parameters] == ["one"]
+
+
 def test_many_threads_write_one_tape() -> None:
     tape = Tape()
 

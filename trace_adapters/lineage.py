@@ -17,6 +17,20 @@ _LIST, _DICT = Operation("list"), Operation("dict")
 _GETITEM = Operation("getitem", "x getitem y")
 _MAX_PARTS = 500
 _MAX_DEPTH = 6
+_MAX_COPIED_DEPTH = 8
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Snapshot:
+    """A value as it was at one moment.
+
+    Attributes:
+        data: A copy that later changes do not touch; foreign objects as what they are made of.
+        originals: `id` of a part of `data` that is a copy -> the object that it shows.
+    """
+
+    data: Any
+    originals: Mapping[int, Any]
 
 
 @dataclass(eq=False, slots=True)
@@ -24,32 +38,40 @@ class Call:
     """One observed call.
 
     Attributes:
-        inputs: Argument name -> the value as it was passed.
+        inputs: Argument name -> the value as it was passed; the program may have changed it since.
+        given: Argument name -> the value when the call began.
         parameters: Argument name and value of every parameter that the call read.
         group: Made of other recorded calls; it becomes a node only if its result is not theirs.
         started: Position in the order of events; `ended` likewise, `NEVER` while the call runs.
-        output: What it returned, as returned (for identity).
-        data: What it returned, as a copy that later changes do not touch.
+        output: What it returned; the program may have changed it since.
+        made: What it returned, when it did.
         place: (line number, line) where it failed, if known.
     """
 
     operation: Operation
     inputs: Mapping[str, Any]
+    given: Mapping[str, Snapshot]
     parameters: tuple[tuple[str, Value], ...]
     parent: Call | None
     group: bool
     started: int
     ended: int = NEVER
     output: Any = None
-    data: Any = None
+    made: Snapshot = Snapshot(None, {})
     error: BaseException | None = None
     place: tuple[int, str] | None = None
+
+    @property
+    def data(self) -> Any:
+        """What it returned, as a copy that later changes do not touch."""
+        return self.made.data
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Origin:
     """A place in an output where a value stands."""
 
+    data: Any
     node: Node
     path: tuple[Any, ...]
     ended: int
@@ -63,23 +85,24 @@ class Lineage:
     ended when its own call started, so calls that ran side by side never feed each other.
     """
 
-    def __init__(self, inputs: Mapping[str, Any], values: Sequence[Value], unpack: Callable[[Any], Any]) -> None:
+    def __init__(self, inputs: Mapping[str, Snapshot], values: Sequence[Value]) -> None:
         self.nodes: dict[Call, Node] = {}
-        self._unpack = unpack
+        self._originals: dict[int, Any] = {}
         self._identities: dict[int, list[_Origin]] = {}
         self._equals: dict[Any, list[_Origin]] = {}
         self._consumed: dict[Call, int] = {}
         self._fields: dict[tuple[int, tuple[Any, ...]], Node] = {}
         self._kept: list[Any] = []  # ids stay valid as long as their objects live
         for value in values:
-            self._register(unwrap(value), _Origin(value, (), -1, None))
-        self._given = {name: Node(copied(value, unpack), name) for name, value in inputs.items()}
-        for name, value in inputs.items():
-            self._register(value, _Origin(self._given[name], (), -1, None))
+            self._register(unwrap(value), value, -1)
+        self._given = {name: Node(self._read(value), name) for name, value in inputs.items()}
+        for node in self._given.values():
+            self._register(node.data, node, -1)
 
     def add(self, call: Call, inner: Sequence[Call] = ()) -> None:
         """Make the node of a call from its inputs, its parameters and the calls that ran inside it."""
-        names, sources = self._sources(call.inputs, call.started, call.ended)
+        given = {name: self._read(value) for name, value in call.given.items()}
+        names, sources = self._sources(given, call.started, call.ended)
         names, sources = self._with_calls(names, sources, self._unread(inner), call.ended)
         for name, value in call.parameters:
             names, sources = (*names, name), (*sources, value)
@@ -87,27 +110,29 @@ class Lineage:
 
     def add_result(self, call: Call, inner: Sequence[Call]) -> None:
         """Make the node of a group from its result, which is not that of any call inside."""
-        names, sources = self._sources(self._as_fields(call.output), call.ended, call.ended)
+        names, sources = self._sources(_as_fields(self._read(call.made)), call.ended, call.ended)
         names, sources = self._with_calls(names, sources, self._unread(inner), call.ended)
         self._keep_node(call, names, sources)
 
-    def result(self, value: Any, operation: Operation) -> Node:
+    def result(self, made: Snapshot, operation: Operation) -> Node:
         """The node of what the whole run returned; calls that nothing used are among its sources."""
+        value = self._read(made)
         origin = self._find_same(value, NEVER)
         is_whole = origin is not None and origin.call is not None and not origin.path
         if origin is not None and is_whole and self._unread(list(self.nodes)) in ([], [origin.call]):
             return origin.node
-        names, sources = self._sources(self._as_fields(value), NEVER, NEVER)
+        names, sources = self._sources(_as_fields(value), NEVER, NEVER)
         names, sources = self._with_calls(names, sources, self._unread(list(self.nodes)), NEVER)
-        return Node(copied(value, self._unpack), None, "", operation, names, sources)
+        return Node(value, None, "", operation, names, sources)
 
-    def explains(self, value: Any, started: int, ended: int) -> bool:
-        """Whether everything in a value was made by calls of that time span, or stands in earlier values."""
-        same = self._find_same(value, ended)
-        if same is not None and same.ended > started:
+    def explains(self, call: Call) -> bool:
+        """Whether everything in a call's output was made by calls inside it, or stands in earlier values."""
+        value = self._read(call.made)
+        same = self._find_same(value, call.ended)
+        if same is not None and same.ended > call.started:
             return True
-        parts = [part for _, part, is_leaf in self._parts(value) if is_leaf and not _is_trivial(part)]
-        return bool(parts) and all(self._find(part, ended) is not None for part in parts)
+        parts = [part for _, part, is_leaf in _parts(value) if is_leaf and not _is_trivial(part)]
+        return bool(parts) and all(self._find(part, call.ended) is not None for part in parts)
 
     def latest(self, time: int) -> tuple[tuple[str, ...], tuple[Node, ...]]:
         """The calls that had ended by then and that no other had used; the run's inputs if there is none."""
@@ -121,8 +146,8 @@ class Lineage:
         if call.error is not None:
             self.nodes[call] = FailedCall(call.error, *common, place=call.place)
             return
-        self.nodes[call] = Node(call.data, *common)
-        self._register(call.output, _Origin(self.nodes[call], (), call.ended, call))
+        self.nodes[call] = Node(self._read(call.made), *common)
+        self._register(call.data, self.nodes[call], call.ended, call)
 
     def _sources(self, inputs: Mapping[str, Any], started: int, ended: int) -> tuple[tuple[str, ...], tuple[Node, ...]]:
         found = {name: self._source(value, started, ended) for name, value in inputs.items()}
@@ -130,11 +155,10 @@ class Lineage:
         unread = [] if follows else self._unread(list(self.nodes), started)
         sources = []
         for name, node in found.items():
-            value = copied(inputs[name], self._unpack)
-            if node is None and unread and not _is_trivial(value):
+            if node is None and unread and not _is_trivial(inputs[name]):
                 names, calls = self._with_calls((), (), unread, ended)
-                node = Node(value, None, "", UNSEEN, names, calls)
-            sources.append(Node(value, name) if node is None else node)
+                node = Node(inputs[name], None, "", UNSEEN, names, calls)
+            sources.append(Node(inputs[name], name) if node is None else node)
         return tuple(found), tuple(sources)
 
     def _source(self, value: Any, started: int, ended: int) -> Node | None:
@@ -144,13 +168,12 @@ class Lineage:
             return self._use(origin, ended)
         if isinstance(value, str):
             return self._text_source(value, started, ended)
-        shown = value if isinstance(value, (Mapping, list, tuple)) else self._unpack(value)
-        if isinstance(shown, Mapping):
-            items = {str(key): item for key, item in shown.items()}
-            return self._container_source(_DICT, items, shown, started, ended)
-        if isinstance(shown, (list, tuple)):
-            items = {f"item_{number}": item for number, item in enumerate(shown)}
-            return self._container_source(_LIST, items, shown, started, ended)
+        if isinstance(value, Mapping):
+            items = {str(key): item for key, item in value.items()}
+            return self._container_source(_DICT, items, value, started, ended)
+        if isinstance(value, (list, tuple)):
+            items = {f"item_{number}": item for number, item in enumerate(value)}
+            return self._container_source(_LIST, items, value, started, ended)
         return None
 
     def _container_source(
@@ -161,10 +184,8 @@ class Lineage:
         found = {name: self._source(item, started, ended) for name, item in items.items()}
         if all(node is None for node in found.values()):
             return None
-        sources = tuple(
-            Node(copied(items[name], self._unpack)) if node is None else node for name, node in found.items()
-        )
-        return Node(copied(value, self._unpack), None, "", operation, tuple(found), sources)
+        sources = tuple(Node(items[name]) if node is None else node for name, node in found.items())
+        return Node(value, None, "", operation, tuple(found), sources)
 
     def _text_source(self, text: str, started: int, ended: int) -> Node | None:
         origins = self._pieces(text, started) or self._whole(text, started)
@@ -243,62 +264,92 @@ class Lineage:
         return equal if same is None or (equal is not None and is_number) else same
 
     def _find_same(self, value: Any, time: int) -> _Origin | None:
-        return None if _is_trivial(value) else self._last(self._identities.get(id(value), ()), time)
+        """The same object, with what it holds now: the program may have changed it in between."""
+        if _is_trivial(value):
+            return None
+        origins = reversed(self._identities.get(self._identity(value), ()))
+        return next((o for o in origins if o.ended < time and _is_alike(o.data, value)), None)
+
+    def _identity(self, part: Any) -> int:
+        return id(self._originals.get(id(part), part))
+
+    def _read(self, value: Snapshot) -> Any:
+        """The data of a snapshot, whose parts are known by their originals from now on."""
+        self._originals.update(value.originals)
+        self._kept.append(value)
+        return value.data
 
     @staticmethod
     def _last(origins: Sequence[_Origin], time: int) -> _Origin | None:
         return next((origin for origin in reversed(origins) if origin.ended < time), None)
 
-    def _register(self, value: Any, root: _Origin) -> None:
-        for path, part, _ in self._parts(value):
+    def _register(self, value: Any, node: Node, ended: int, call: Call | None = None) -> None:
+        for path, part, _ in _parts(value):
             if _is_trivial(part):
                 continue
-            origin = _Origin(root.node, (*root.path, *path), root.ended, root.call)
+            origin = _Origin(part, node, path, ended, call)
             self._kept.append(part)
-            self._identities.setdefault(id(part), []).append(origin)
+            self._identities.setdefault(self._identity(part), []).append(origin)
             key = _equality_key(part)
             if key is not None:
                 self._equals.setdefault(key, []).append(origin)
 
-    def _parts(self, value: Any) -> Iterator[tuple[tuple[Any, ...], Any, bool]]:
-        """(path, part, whether it is a leaf) of a value, itself included; at most `_MAX_PARTS`."""
-        stack: list[tuple[tuple[Any, ...], Any]] = [((), value)]
-        for _ in range(_MAX_PARTS):
-            if not stack:
-                return
-            path, part = stack.pop()
-            shown = self._unpack(part) if _is_foreign(part) else part
-            items: list[tuple[Any, Any]] = []
-            if len(path) < _MAX_DEPTH:
-                if isinstance(shown, Mapping):
-                    items = list(shown.items())
-                elif isinstance(shown, (list, tuple)):
-                    items = list(enumerate(shown))
-            yield path, part, not items
-            stack += [((*path, key), item) for key, item in reversed(items)]
 
-    def _as_fields(self, value: Any) -> dict[str, Any]:
-        shown = self._unpack(value) if _is_foreign(value) else value
-        if isinstance(shown, Mapping):
-            return {str(key): item for key, item in shown.items()}
-        return {"value": value}
+def snapshot(value: Any, unpack: Callable[[Any], Any]) -> Snapshot:
+    """A value as it is now: its containers copied, foreign objects as `unpack` shows them."""
+    originals: dict[int, Any] = {}
+    return Snapshot(_copied(value, unpack, originals, 0), originals)
 
 
-def copied(value: Any, unpack: Callable[[Any], Any], depth: int = 0) -> Any:
-    """A copy of the containers in a value; foreign objects as `unpack` shows them."""
-    if value is None or isinstance(value, (str, int, float)) or depth > 8:
+def _copied(value: Any, unpack: Callable[[Any], Any], originals: dict[int, Any], depth: int) -> Any:
+    if value is None or isinstance(value, (str, int, float)) or depth > _MAX_COPIED_DEPTH:
         return value
+    made: Any
     if isinstance(value, Mapping):
-        return {key: copied(item, unpack, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [copied(item, unpack, depth + 1) for item in value]
-        return tuple(items) if type(value) is tuple else items
-    shown = unpack(value)
-    return value if shown is value else copied(shown, unpack, depth + 1)
+        made = {key: _copied(item, unpack, originals, depth + 1) for key, item in list(value.items())}
+    elif isinstance(value, (list, tuple)):
+        items = [_copied(item, unpack, originals, depth + 1) for item in list(value)]
+        made = tuple(items) if type(value) is tuple else items
+    else:
+        shown = unpack(value)
+        made = value if shown is value else _copied(shown, unpack, originals, depth + 1)
+    if made is not value:
+        originals[id(made)] = value
+    return made
 
 
-def _is_foreign(value: Any) -> bool:
-    return not (value is None or isinstance(value, (str, int, float, Mapping, list, tuple)))
+def _parts(value: Any) -> Iterator[tuple[tuple[Any, ...], Any, bool]]:
+    """(path, part, whether it is a leaf) of a value, itself included; at most `_MAX_PARTS`."""
+    stack: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    for _ in range(_MAX_PARTS):
+        if not stack:
+            return
+        path, part = stack.pop()
+        items: list[tuple[Any, Any]] = []
+        if len(path) < _MAX_DEPTH:
+            if isinstance(part, Mapping):
+                items = list(part.items())
+            elif isinstance(part, (list, tuple)):
+                items = list(enumerate(part))
+        yield path, part, not items
+        stack += [((*path, key), item) for key, item in reversed(items)]
+
+
+def _as_fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return {"value": value}
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    """Whether two values hold the same; foreign objects only if they are the same object."""
+    if one is other:
+        return True
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_alike(item, other[key]) for key, item in one.items())
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_alike, one, other))
+    return isinstance(one, (str, int, float)) and isinstance(other, (str, int, float)) and one == other
 
 
 def _is_trivial(value: Any) -> bool:

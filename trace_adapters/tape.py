@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trace_adapters.lineage import NEVER, Call, Lineage, copied
+from trace_adapters.lineage import NEVER, Call, Lineage, Snapshot, snapshot
 from trace_adapters.nodes import FailedCall, Node, Operation, Value
 
 _OUTPUT = Operation("output", "What the program returned.")
@@ -35,7 +35,8 @@ class Tape:
         group: bool = False,
     ) -> Call:
         """Note that a call begins; hand what is returned to `end`."""
-        return Call(operation, dict(inputs), tuple(parameters), parent, group, next(self._clock))
+        given = self.snapshots(inputs)
+        return Call(operation, dict(inputs), given, tuple(parameters), parent, group, next(self._clock))
 
     def end(
         self,
@@ -46,7 +47,7 @@ class Tape:
         place: tuple[int, str] | None = None,
     ) -> None:
         """Note that a call returned `output`, or raised `error`."""
-        call.output, call.data, call.error, call.place = output, copied(output, self.unpack), error, place
+        call.output, call.made, call.error, call.place = output, snapshot(output, self.unpack), error, place
         call.ended = next(self._clock)
         self.calls.append(call)
 
@@ -64,6 +65,10 @@ class Tape:
         call = self.start(operation, inputs, parameters, parent=parent)
         self.end(call, output, error=error)
         return call
+
+    def snapshots(self, inputs: Mapping[str, Any]) -> dict[str, Snapshot]:
+        """Inputs as they are now, for `node`, if the program may change them."""
+        return {name: snapshot(value, self.unpack) for name, value in inputs.items()}
 
     def node(
         self,
@@ -83,7 +88,7 @@ class Tape:
 
         Args:
             result: What the program returned.
-            inputs: Argument name -> value that the program was called with.
+            inputs: Argument name -> value that the program was called with, or what `snapshots` made of it before.
             values: Parameters' values that the program's own code may have read, e.g. templates.
             error: The exception that ended the run; then the node is a failed call: the innermost recorded
                 one that raised it, else one of `operation`, with the latest calls as its sources.
@@ -93,12 +98,13 @@ class Tape:
         Time O(calls + values), plus calls x recorded texts for texts that are equal to none.
         """
         calls = sorted(self.calls, key=lambda call: call.ended)
-        lineage = Lineage(inputs, values, self.unpack)
+        given = {k: v if isinstance(v, Snapshot) else snapshot(v, self.unpack) for k, v in inputs.items()}
+        lineage = Lineage(given, values)
         inner = _inner_calls(calls)
         for call in calls:
             _add_node(lineage, call, inner.get(call, []))
         if error is None:
-            return lineage.result(result, operation)
+            return lineage.result(snapshot(result, self.unpack), operation)
         failed = _innermost_failure(calls, error)
         if failed is not None and failed in lineage.nodes:
             return lineage.nodes[failed]
@@ -112,7 +118,7 @@ def _add_node(lineage: Lineage, call: Call, inner: Sequence[Call]) -> None:
     elif call.error is not None:
         if _innermost_failure(inner, call.error) is None:
             lineage.add(call, inner)
-    elif not lineage.explains(call.output, call.started, call.ended):
+    elif not lineage.explains(call):
         lineage.add_result(call, inner)
 
 

@@ -29,7 +29,7 @@ class Recorder:
     """One run of a program: its tape, the paths of its parameters, and the values that it runs with.
 
     Attributes:
-        inputs: What the program was called with, the last time.
+        inputs: What the program was called with, the last time, as it was then.
         output: What it returned.
         error: What it raised.
         last_reply: What a language model answered last.
@@ -96,7 +96,7 @@ class Recorder:
         given = dict(inputs.get("kwargs") or {})
         is_root = module is self.program and shims.active_call_id() not in self._calls
         if is_root:
-            self._root_id, self.inputs = call_id, given
+            self._root_id, self.inputs = call_id, self.tape.snapshots(given)
         if isinstance(module, dspy.Predict):
             self.last_reply = None
             fields = {name: value for name, value in given.items() if name not in _PRIVILEGED}
@@ -297,9 +297,11 @@ def key_of(path: str, kind: str) -> str:
 
 
 def unpack(value: Any) -> Any:
-    """What a value of DSPy's or pydantic's is made of; pictures and sounds as a short note."""
+    """What a value of DSPy's or pydantic's is made of; tools without code, pictures and sounds as a note."""
     if isinstance(value, dspy.Example | dspy.Prediction):
         return dict(value.items())
+    if isinstance(value, dspy.Tool):
+        return {name: getattr(value, name) for name in ("name", "desc", "args")}
     if isinstance(value, pydantic.BaseModel):
         kind = type(value).__name__
         if kind in _MEDIA:

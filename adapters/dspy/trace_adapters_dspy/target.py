@@ -85,6 +85,7 @@ class DspyTarget:
             key: Value(candidate.get(key, parameter.data), parameter) for key, parameter in self._parameters.items()
         }
         recorder = Recorder(program, paths, read)
+        given = recorder.tape.snapshots(inputs)
         error: BaseException | None = None
         output: Any = None
         with recording(recorder, {**self._overrides, "trace": []}):  # DSPy's own is one list for all threads
@@ -103,7 +104,7 @@ class DspyTarget:
             raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
         if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
             self._warn_unheard()
-        node = recorder.node(inputs, output, error)
+        node = recorder.node(given, output, error)
         is_changed = any(value.data != value.parameter.data for value in read.values())
         if error is None:
             calls = self._predictor_calls(recorder, trace)

@@ -297,6 +297,17 @@ def test_react_and_its_tools(scripted: Any) -> None:
     assert {"react.instructions", "extract.instructions"} <= keys
 
 
+def test_tools_that_a_predictor_is_given_are_shown_as_the_model_sees_them(scripted: Any) -> None:
+    """The address of a tool's code in memory would make each process ask another question."""
+    program = dspy.Predict("question, tools: list[dspy.Tool] -> answer")
+    lm = scripted(lambda prompt: {"answer": "found it"})
+    with dspy.context(lm=lm), tad.record(program) as tape:
+        program(question="Where?", tools=[dspy.Tool(look_up)])
+    [tool] = tape.node().recorded_inputs["tools"].data
+    assert (tool["name"], tool["desc"]) == ("look_up", "Look a name up.")
+    assert "0x" not in repr(tool)
+
+
 def test_a_crash_in_a_function_is_the_output_with_its_line(scripted: Any) -> None:
     program = QA()
     lm = scripted(lambda prompt: {"reasoning": "think", "response": "I will not say."})
@@ -369,6 +380,33 @@ def test_calls_of_dspy_3_5_reach_the_ledger(scripted: Any, keeps_history: bool) 
     assert [[m["content"] for m in call.messages][-1] for call in calls] == ["Hi there"] * 2
     spent = [(call.usage.prompt_tokens, call.usage.cost_usd) for call in calls]
     assert spent == ([(10, 0.5), (20, 0.5)] if keeps_history else [(None, None)] * 2)
+
+
+def test_notes_that_a_program_gathers_are_shown_as_each_call_was_given_them(scripted: Any) -> None:
+    """The loop of DSPy's multi-hop tutorial, which passes one list to every hop and extends it."""
+
+    class Hops(dspy.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.take = dspy.Predict("claim, notes: list[str] -> new_notes: list[str]")
+
+        def forward(self, claim: str, notes: list[str]) -> Any:
+            for _ in range(2):
+                found = self.take(claim=claim, notes=notes)
+                notes.extend(found.new_notes)
+                found.new_notes.append("a remark of the program's own")
+            return dspy.Prediction(notes=notes)
+
+    lm = scripted(lambda prompt: {"new_notes": f'["note {prompt.count("note ")}"]'})
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(Hops())
+        graph = ta.propagate(
+            target.run({}, dspy.Example(claim="It leans.", notes=["note a"]).with_inputs("claim", "notes")).node, "x"
+        )
+    taken = [node for node in graph.nodes if node.operation is not None and node.operation.name == "take"]
+    assert [node.recorded_inputs["notes"].data for node in taken] == [["note a"], ["note a", "note 1"]]
+    assert [node.data for node in taken] == [{"new_notes": ["note 1"]}, {"new_notes": ["note 2"]}]
+    assert {parameter.key for parameter in graph.parameters} == {"take.instructions"}
 
 
 def test_replies_from_the_cache_are_marked(scripted: Any) -> None:
