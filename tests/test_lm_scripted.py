@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
+import trace_adapters as ta
 from trace_adapters.errors import AdapterError, ModelError, ScriptExhausted, SettingError
 from trace_adapters.extend import Question, report
 from trace_adapters.lm import LM, LanguageModel, Reply, ScriptedLM, Usage, as_lm, count_tokens, record_calls
@@ -24,6 +26,15 @@ def test_script_is_read_in_order():
         lm("three")
     assert [call.prompt for call in lm.calls] == ["one", "system: s\n\nuser: u", "three"]
     assert lm.calls[0].options == {"temperature": 0.5}
+
+
+def test_a_copy_of_its_owner_reads_the_same_script():
+    """Programs and optimizers are deep-copied; the model that they ask is one."""
+    lm = ta.ScriptedLM(["a", "b"])
+    optimizer = ta.OptoPrime([ta.node(1, trainable=True)], lm=lm)
+    copied = copy.deepcopy(optimizer)
+    assert copied.parameters[0] is not optimizer.parameters[0]
+    assert (copied.lm("?")[0].text, optimizer.lm("?")[0].text) == ("a", "b")
 
 
 def test_script_may_be_a_function():

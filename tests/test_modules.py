@@ -7,6 +7,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,25 @@ class Agent(ta.Module):
 def test_parameters_are_found_in_attributes_containers_and_methods():
     """Everything trainable that the object holds is found, in order."""
     assert list(Agent().parameters_dict()) == ["template", "limit", "fill"]
+
+
+@dataclass
+class Limits:
+    lowest: int
+    highest: ta.Node
+
+
+def test_dataclasses_are_containers():
+    """As for a bundle's arguments: what a dataclass holds counts as held."""
+
+    class Bounded(ta.Module):
+        def __init__(self):
+            self.limits = [Limits(1, ta.node(9, trainable=True))]
+
+    module = Bounded()
+    assert module.values() == {"limits.0.highest": 9}
+    module.copy().set_values({"limits.0.highest": 8})
+    assert module.limits[0].highest.data == 9
 
 
 def test_equal_keys_become_paths():

@@ -238,6 +238,22 @@ def test_step_follows_the_article(template: Parameter, count: Parameter) -> None
     assert '<value name="count">2</value>\nFeedback: Not yet.' in prompt_of(lm, 1)
 
 
+@pytest.mark.parametrize(
+    ("verbose", "asked", "replied"), [(True, True, True), ("output", False, True), (False, False, False)]
+)
+def test_a_step_prints_what_is_asked_and_replied(
+    template: Parameter, capsys: pytest.CaptureFixture[str], verbose: Any, asked: bool, replied: bool
+) -> None:
+    """`step(verbose=...)` is Trace's."""
+    optimizer = OptoPrime([template], lm=ScriptedLM([reply(template="b")]))
+    optimizer.backward(answer(template, 2), "Expected 'bb'.")
+    assert optimizer.step(verbose=verbose) == {"template": "b"}
+    printed = capsys.readouterr().out
+    assert ("Expected 'bb'." in printed, "Because." in printed) == (asked, replied)
+    with pytest.raises(SettingError, match="verbose is"):
+        optimizer.step(verbose="all")  # type: ignore[arg-type]
+
+
 def test_step_takes_several_outputs(template: Parameter, count: Parameter) -> None:
     lm = ScriptedLM([reply(count=3)])
     optimizer = OptoPrime([template, count], lm=lm)

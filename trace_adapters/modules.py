@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -150,6 +151,8 @@ def _children(value: Any) -> list[tuple[str, Any]]:
         return [(str(key), child) for key, child in value.items()]
     if isinstance(value, (list, tuple)):
         return [(str(number), child) for number, child in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)]
     return []
 
 

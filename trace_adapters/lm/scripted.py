@@ -92,6 +92,9 @@ class ScriptedLM:
         """The same, for callers that await."""
         return self(messages, n=n, role=role, sample_index=sample_index, **options)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedLM:
+        return self
+
     def _reply(self, call: ScriptedCall, position: int) -> Reply:
         started = time.perf_counter()
         reply = self._handle(call, position) if self._handler else self._take(call)

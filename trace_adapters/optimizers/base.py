@@ -6,10 +6,11 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from trace_adapters.errors import SettingError
 from trace_adapters.nodes import Node, Parameter, keyed
+from trace_adapters.optimizers.printing import printed_calls
 from trace_adapters.traces import Feedback, TraceGraph, backward
 
 
@@ -184,16 +185,21 @@ class Verbs:
         for node, one in zip(outputs, feedbacks, strict=True):
             backward(node, one)
 
-    def step(self) -> dict[str, Any]:
+    def step(self, *, verbose: bool | Literal["output"] = False) -> dict[str, Any]:
         """Make one proposal from the feedback received and apply it to the parameters.
+
+        Args:
+            verbose: Print what the model is asked and what it replies; "output" prints its replies only.
 
         Returns:
             Parameter key -> new value of what changed; empty if the proposal was rejected. Then `last_rejection` and a
             warning say why, and the next prompt shows it.
 
         Raises:
-            SettingError: If there has been no `backward` since `zero_feedback`; no model is asked then.
+            SettingError: If there has been no `backward` since `zero_feedback`, or `verbose` is something else; no
+                model is asked then.
         """
+        printing = printed_calls(verbose)
         traces = list({id(graph): graph for p in self.parameters for graph in p.feedback}.values())
         if not traces:
             raise SettingError(
@@ -203,7 +209,8 @@ class Verbs:
         self.observe(traces)
         self._steps += 1
         self.last_rejection = None
-        proposals = self.suggest(traces, n=1, base=own_values(self.parameters), seed=self._steps)
+        with printing:
+            proposals = self.suggest(traces, n=1, base=own_values(self.parameters), seed=self._steps)
         for proposal in proposals:
             if proposal.candidate is None:
                 self.tell(Outcome.of_rejected(proposal))

@@ -196,8 +196,8 @@ def test_a_node_holds_what_the_chain_gives(answering: Any, name: str) -> None:
 
 
 def inputs_of(name: str) -> tuple[dict[str, str], ...]:
-    """Where an item of a map fails, whether LangChain has begun the others is a matter of luck."""
-    return INPUTS[:3] if name == "map" else INPUTS
+    """Where an item or a branch fails, how far LangChain is with the others is a matter of luck."""
+    return INPUTS[:3] if name in ("map", "parallel") else INPUTS
 
 
 def stable(text: str) -> str:
