@@ -308,3 +308,12 @@ def test_other_errors_are_left_alone(message):
         Asking(fail)("x")
     assert str(caught.value) == message
     assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_parameter_of_two_places_is_one_in_a_copy_too():
+    """Else a step would change one of them only."""
+    agent = Agent()
+    agent.again = agent.template
+    other = agent.copy()
+    other.set_values({"template": "new"})
+    assert (other.again.data, other.again is other.template, agent.again.data) == ("new", True, "Answer: {q}")

@@ -149,9 +149,12 @@ def test_an_example_without_an_argument_of_the_program_is_no_failure_of_the_cand
 def test_a_program_that_names_no_argument_cannot_take_a_mapping() -> None:
     """`**kwargs` alone would get nothing, or the expected answer too."""
     n = ta.node(1, name="n", trainable=True)
-    target = ta.wrap(lambda **inputs: inputs, parameters=[n])
-    with pytest.raises(ta.DataError, match="names no argument"):
-        target.check_example({"q": 1})
+    for program in (lambda **inputs: inputs, lambda *inputs: inputs, lambda q, /: q, len):
+        target = ta.wrap(program, parameters=[n])
+        with pytest.raises(ta.DataError, match="takes no argument by name"):
+            target.check_example({"q": 1})
+        target.check_example(([1], 1))
+    ta.wrap(lambda: n.data, parameters=[n]).check_example({"q": 1})
     named = ta.wrap(lambda q, **options: (q, options), parameters=[n])
     named.check_example({"q": 1, "answer": 2})
     assert named.run({}, {"q": 1, "answer": 2}).output == (1, {})

@@ -139,10 +139,8 @@ class Parameter(Node):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         """A parameter of its own, with this one's value and no feedback."""
-        parts = self._parts()
-        copied = _restore_parameter(copy.deepcopy(parts[0], memo), *parts[1:])
-        memo[id(self)] = copied
-        return copied
+        value, *about = self._parts()
+        return _restore_parameter(copy.deepcopy(value, memo), *about)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_parameter, self._parts()

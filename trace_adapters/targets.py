@@ -137,9 +137,10 @@ class PythonTarget:
         self._parameters = keyed(parameters) if parameters is not None else own or {}
         self._own = {key for key, parameter in self._parameters.items() if own and own.get(key) is parameter}
         arguments = _arguments_of(program)
-        self._accepts = {a.name for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)}
-        self._needs = [a.name for a in arguments if a.name in self._accepts and a.default is a.empty]
-        self._is_open = any(a.kind is a.VAR_KEYWORD for a in arguments)
+        named = [a for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)]
+        self._accepts = {a.name for a in named}
+        self._needs = [a.name for a in named if a.default is a.empty]
+        self._names_none = bool(arguments) and not named
 
     def parameters(self) -> dict[str, Parameter]:
         return {key: parameter for key, parameter in self._parameters.items() if parameter.trainable}
@@ -209,10 +210,10 @@ class PythonTarget:
                 f"The program needs {', '.join(map(repr, missing))}, and an example has only {list(example)!r}; name "
                 "the inputs of examples as the program names its arguments, or give pairs (input, expected)."
             )
-        if self._is_open and not self._accepts:
+        if self._names_none:
             raise DataError(
-                "The program names no argument, so its inputs cannot be told from the rest of an example; name them "
-                "beside **kwargs, or give pairs (input, expected)."
+                "The program takes no argument by name, so its inputs cannot be told from the rest of an example; name "
+                "them, beside **kwargs if need be, or give pairs (input, expected)."
             )
 
     def _arguments(self, example: Any) -> tuple[list[Any], dict[str, Any]]:
