@@ -78,7 +78,7 @@ def test_a_malformed_reply_is_an_error_and_no_more(pool, data):
     text = (
         "import os, struct\ndef f(data):\n    data = data.encode()\n    data = struct.pack('>I', len(data)) + data\n"
         "    for n in range(3, 10):\n        try:\n            while data: data = data[os.write(n, data):]\n"
-        f"        except OSError: pass\n    os._exit(0)  # {len(data)}: a process of its own, none that the last one ended\n"
+        f"        except OSError: pass\n    os._exit(0)  # {len(data)}: so that each has a process of its own\n"
     )
     with pytest.raises(SandboxError, match=r"cannot be read|no message"):
         pool.run(text, "f", [data])
