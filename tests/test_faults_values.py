@@ -9,6 +9,7 @@ import json
 import math
 import pickle
 import sys
+from html import escape
 
 import pytest
 
@@ -231,3 +232,70 @@ def test_tracing_does_not_use_recursion():
     assert len(ta.TraceGraph.from_json(graph.to_json())) == len(graph)
     assert "folded" in graph.to_mermaid()
     gc.collect()
+
+
+class Shy:
+    """A value that cannot be shown, as an object of a closed session."""
+
+    def __repr__(self):
+        raise LookupError("the session is closed")
+
+
+class ShyError(Exception):
+    def __str__(self):
+        raise LookupError("the session is closed")
+
+
+def deep():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [(Shy, "<Shy whose repr raised LookupError>"), (deep, "<list whose repr raised RecursionError>")],
+    ids=["shy", "deep"],
+)
+def test_a_value_that_cannot_be_shown_ends_nothing(make, shown):
+    """Not the trace, its pictures and file, nor an optimization whose program passes it on and returns it."""
+
+    @ta.bundle
+    def carry(q, value):
+        return value
+
+    class Program(ta.Module):
+        def __init__(self):
+            self.q = ta.node("a", name="q", trainable=True)
+
+        def forward(self, value):
+            return carry(self.q, value)
+
+    program = Program()
+    graph = ta.propagate(program(make()), "bad")
+    assert shown in repr(graph.output)
+    again = ta.TraceGraph.from_json(graph.to_json(), program.parameters())
+    assert repr(again.output.data) == shown
+    assert escape(shown) in graph.to_html()
+    result = ta.optimize(
+        program,
+        [{"value": make()}],
+        lambda example, output: 0.5,
+        lm=ta.ScriptedLM(lambda messages: '<value name="q">b</value>'),
+        store=":memory:",
+        max_steps=1,
+        progress=False,
+    )
+    assert result.stopped == "steps: 1 done"
+
+
+def test_an_error_that_cannot_be_shown_is_a_failed_run():
+    @ta.bundle(trainable=True)
+    def fail(q):
+        raise ShyError
+
+    options = {"lm": ta.ScriptedLM(lambda messages: "x"), "store": ":memory:", "max_steps": 1, "progress": False}
+    result = ta.optimize(fail, [{"q": 1}], lambda example, output: 1.0, **options)
+    (record,) = result.study.evaluations(split="train")
+    assert record.error == "ShyError: <ShyError whose str raised LookupError>"

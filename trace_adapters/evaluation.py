@@ -15,6 +15,7 @@ from trace_adapters.lm.ledger import CallRecord, hearing
 from trace_adapters.lm.replies import Usage
 from trace_adapters.search.budget import Meter
 from trace_adapters.search.policy import Judgement
+from trace_adapters.showing import str_of
 from trace_adapters.study.records import EvaluationRecord
 from trace_adapters.study.study import Study
 from trace_adapters.study.values import candidate_key
@@ -253,4 +254,4 @@ def _gather(futures: Sequence[Future[Any]]) -> list[Any]:
 
 
 def _error_text(run: Run) -> str | None:
-    return None if run.error is None else f"{type(run.error).__name__}: {run.error}"
+    return None if run.error is None else f"{type(run.error).__name__}: {str_of(run.error)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trace_adapters.context import READS
 from trace_adapters.errors import ExecutionError
+from trace_adapters.showing import repr_of, str_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -293,9 +294,10 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _error_text(error: BaseException) -> str:
     name = getattr(error, "type_name", type(error).__name__)
-    return f"{name}: {error}" if str(error) else name
+    message = str_of(error)
+    return f"{name}: {message}" if message else name
 
 
 def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
+    text = repr_of(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

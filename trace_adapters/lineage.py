@@ -363,7 +363,10 @@ def _equality_key(value: Any) -> tuple[type, Any] | None:
     if isinstance(value, (str, int, float)):
         return type(value), value
     if type(value) in (list, dict, tuple):
-        text = repr(value)
+        try:
+            text = repr(value)
+        except Exception:  # of something in it
+            return None
         return (type(value), text) if len(text) < 10_000 else None
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trace_adapters.nodes import FailedCall, Node, Value
+from trace_adapters.showing import repr_of, str_of
 
 _HOVER = 400  # characters of a value on hover
 _PAGE = 100  # calls in one collapsible piece of the list
@@ -251,8 +252,9 @@ def _box(shape: Shape, x: int, y: int, is_output: bool) -> str:
 def _text(value: object) -> str:
     if isinstance(value, BaseException):
         name = getattr(value, "type_name", type(value).__name__)
-        return f"{name}: {value}" if str(value) else str(name)
-    return value if isinstance(value, str) else repr(value)
+        message = str_of(value)
+        return f"{name}: {message}" if message else str(name)
+    return value if isinstance(value, str) else repr_of(value)
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -9,6 +9,7 @@ import re
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 MAX_CONSTANT_CHARS = 16_384
@@ -34,8 +35,12 @@ def read_imports(around: Mapping[str, Any]) -> dict[str, str]:
 
 def read_constants(around: Mapping[str, Any], used: Iterable[str]) -> dict[str, Any]:
     """Copies of the plain values among the `used` names, each at most `MAX_CONSTANT_CHARS` long."""
-    names = sorted(name for name in used if name in around)
-    return {name: copy.deepcopy(around[name]) for name in names if _is_constant(name, around[name])}
+    constants = {}
+    for name in sorted(name for name in used if name in around):
+        with suppress(RecursionError):  # too deep for the sandbox, too
+            if _is_constant(name, around[name]):
+                constants[name] = copy.deepcopy(around[name])
+    return constants
 
 
 def used_names(code: types.CodeType) -> set[str]:

@@ -26,6 +26,7 @@ from trace_adapters.errors import (
 )
 from trace_adapters.modules import Module
 from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, check_values, keyed, unwrap, using
+from trace_adapters.showing import repr_of, str_of
 from trace_adapters.traces import Feedback, error_name
 
 ENTRY_POINTS = "trace_adapters"
@@ -191,7 +192,7 @@ class PythonTarget:
         return str(example["id"]) if isinstance(example, Mapping) and "id" in example else str(position)
 
     def example_text(self, example: Any) -> str:
-        return repr(example)
+        return repr_of(example)
 
     def _overrides(self, candidate: Mapping[str, Any]) -> dict[Any, Any]:
         return {self._parameters[key]: value for key, value in candidate.items() if key in self._parameters}
@@ -291,19 +292,21 @@ def failure_feedback(run: Run, expected: Any = None) -> Feedback:
     error = run.error
     if error is None:
         raise ValueError("failure_feedback() needs a run that failed.")
-    text = f"The program failed: {error_name(error)}: {error}"
+    text = f"The program failed: {error_name(error)}: {str_of(error)}"
     place = run.node.place if isinstance(run.node, FailedCall) else None
     if place is not None:
         text += f" in {run.node.name}, line {place[0]}: {place[1].strip()}"
     if expected is not None:
-        text += f"\nExpected: {expected}"
+        text += f"\nExpected: {str_of(expected)}"
     return Feedback(0.0, text)
 
 
 def _shown(returned: Any) -> str:
+    if isinstance(returned, int):
+        return f"an int of {returned.bit_length()} bits"
     try:
-        return repr(returned) if not isinstance(returned, int) else f"an int of {returned.bit_length()} bits"
-    except ValueError:  # Python prints no int of more than some thousand digits
+        return repr(returned)
+    except Exception:  # its own, or Python's: it prints no int of more than some thousand digits
         return f"a {type(returned).__name__}"
 
 

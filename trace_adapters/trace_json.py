@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trace_adapters.nodes import FailedCall, NestedCall, Node, Operation, Parameter, Value
+from trace_adapters.showing import repr_of, str_of
 
 
 class RecordedError(Exception):
@@ -97,13 +98,13 @@ def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str,
 
 def _value_to_json(value: Any) -> dict[str, Any]:
     if isinstance(value, BaseException):
-        return {"error": error_name(value), "message": str(value)}
+        return {"error": error_name(value), "message": str_of(value)}
     try:
         if json.loads(json.dumps(value, allow_nan=False)) == value:
             return {"json": value}
     except (TypeError, ValueError, RecursionError):
         pass
-    return {"repr": repr(value)}
+    return {"repr": repr_of(value)}
 
 
 def _node_from_json(entry: Mapping[str, Any], before: Mapping[int, Node], known: dict[str, Parameter]) -> Node:

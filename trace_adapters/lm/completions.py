@@ -8,6 +8,7 @@ from typing import Any
 from trace_adapters.errors import ModelError
 from trace_adapters.lm.messages import sendable
 from trace_adapters.lm.replies import NO_USAGE, Price, Reply, Usage
+from trace_adapters.showing import repr_of
 
 _SDK_FIELDS = frozenset(
     "frequency_penalty logit_bias logprobs max_completion_tokens max_tokens metadata modalities n "
@@ -73,5 +74,5 @@ def _read_usage(usage: Any, price: Price | None) -> Usage:
 
 
 def _shorten(value: Any, limit: int = 200) -> str:
-    text = repr(value)
+    text = repr_of(value)
     return text if len(text) <= limit else text[:limit] + "…"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trace_adapters.lm.replies import NO_USAGE, Reply, Usage
+from trace_adapters.showing import str_of
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def report(
         usage=NO_USAGE if cached else _sum_usage(replies),
         latency_s=latency_s,
         status="ok" if error is None else "error",
-        error=None if error is None else f"{type(error).__name__}: {error}",
+        error=None if error is None else f"{type(error).__name__}: {str_of(error)}",
         sample_index=question.sample_index,
         cached=cached,
         created=created,

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from trace_adapters.errors import SettingError
 from trace_adapters.nodes import Node, Parameter, keyed
 from trace_adapters.optimizers.printing import printed_calls
+from trace_adapters.showing import repr_of
 from trace_adapters.traces import Feedback, TraceGraph, backward
 
 
@@ -296,4 +297,4 @@ def canonical(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError):
-        return repr(value)
+        return repr_of(value)

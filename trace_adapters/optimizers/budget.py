@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trace_adapters.lm.messages import count_tokens
+from trace_adapters.showing import repr_of, str_of
 from trace_adapters.traces import error_name
 
 SHORTEST = 120
@@ -52,12 +53,12 @@ def show_value(value: Any) -> tuple[str, bool]:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False), False
     except (TypeError, ValueError, RecursionError):
-        return " ".join(repr(value).split()), False
+        return " ".join(repr_of(value).split()), False
 
 
 def error_line(error: BaseException) -> str:
     """`IndexError: list index out of range`, also of an error read back from a recorded trace."""
-    message = " ".join(str(error).split())
+    message = " ".join(str_of(error).split())
     name = error_name(error)
     return f"{name}: {message}" if message else name
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from trace_adapters.errors import BudgetExceeded, SandboxError
 from trace_adapters.sandbox.codecs import read_value, write_value
+from trace_adapters.showing import str_of
 
 in_callback: contextvars.ContextVar[bool] = contextvars.ContextVar("in_sandbox_callback", default=False)
 callback_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = contextvars.ContextVar(
@@ -72,7 +73,7 @@ class SandboxCall:
             raise
         except Exception as error:
             self._errors.append(error)
-            described = {"type": type(error).__name__, "message": str(error), "number": len(self._errors) - 1}
+            described = {"type": type(error).__name__, "message": str_of(error), "number": len(self._errors) - 1}
             return {"error": described}
         finally:
             in_callback.reset(token)

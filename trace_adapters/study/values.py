@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from trace_adapters.errors import ParameterError, StoreError
+from trace_adapters.showing import repr_of
 
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+")
 _ODD_FLOAT = "$float"
@@ -62,11 +63,7 @@ def loads(text: str) -> Any:
 
 def stable_repr(value: Any) -> str:
     """`repr` without memory addresses, cut at 100 000 characters; never raises."""
-    try:
-        text = repr(value)
-    except Exception as error:  # a user's __repr__
-        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return _ADDRESS.sub("0x…", text[:_REPR_LIMIT])
+    return _ADDRESS.sub("0x…", repr_of(value)[:_REPR_LIMIT])
 
 
 def pack(data: bytes) -> tuple[str, bytes]:
