@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 import sys
@@ -74,6 +75,49 @@ def test_the_file_is_the_program_with_its_values(tmp_path):
     assert other.label() == agent.label() == "name given"
     other.export(tmp_path / "again.py")
     assert loaded(tmp_path / "again.py", "exported_again").Agent().values()["parts.1"] == 20
+
+
+PACKAGED = """
+from __future__ import annotations
+from math import *
+from .helpers import shout
+from . import helpers as kept
+import trace_adapters as ta
+
+for name in ("a", "b"):
+    LAST = name
+TABLE = {}
+TABLE["x"] = 4
+TABLE.update(y=5)
+OTHER = []
+OTHER.append(1)
+
+class Base(ta.Module):
+    def __init__(self):
+        self.template = ta.node("Hi {q}", name="template", trainable=True)
+
+class Greeter(Base):
+    def forward(self, q):
+        from .helpers import shout as loud
+        return ta.format(self.template, q=f"{shout(q)}{loud(q)}{kept.MARK}{sqrt(4)}{LAST}{TABLE}")
+"""
+
+
+def test_what_the_module_does_to_make_its_names_is_in_the_file(tmp_path, monkeypatch):
+    """Loops, changes of a table, star imports and imports from the own package; the file may stand anywhere."""
+    package = tmp_path / "in" / "exported_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "helpers.py").write_text("MARK = '?'\ndef shout(text):\n    return text.upper()\n")
+    (package / "greeter.py").write_text(PACKAGED)
+    monkeypatch.syspath_prepend(str(tmp_path / "in"))
+    greeter = importlib.import_module("exported_package.greeter").Greeter()
+    greeter.template.data = "Yo {q}"
+    greeter.export(tmp_path / "greeter.py")
+    text = (tmp_path / "greeter.py").read_text()
+    assert "OTHER" not in text
+    other = loaded(tmp_path / "greeter.py", "exported_greeter").Greeter()
+    assert other("a").data == greeter("a").data == "Yo AA?2.0b{'x': 4, 'y': 5}"
 
 
 def test_a_function_with_helpers_is_set_at_the_end(tmp_path):

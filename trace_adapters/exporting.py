@@ -8,6 +8,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trace_adapters.nodes import Parameter
 from trace_adapters.recording import Bundle
 
 Edit = tuple[int, int, str]  # start and end in the text, what stands there instead
+_EVERYTHING = "*"  # what `from module import *` makes
 
 
 def export_module(cls: type, parameters: Mapping[str, Parameter], path: Path) -> None:
@@ -32,6 +34,7 @@ def export_module(cls: type, parameters: Mapping[str, Parameter], path: Path) ->
     if needed is None:
         raise DataError(f"{cls.__qualname__} is not at the top level of {cls.__module__}; move it there to export it.")
     edits, done = _learned_functions(cls, needed, parameters, text)
+    edits += _absolute_imports(needed, edits, sys.modules[cls.__module__].__package__, text)
     more, set_in_place = _literals(needed, parameters, done, text)
     rest = {k: p.data for k, p in parameters.items() if k not in done | set_in_place}
     parts = [f'"""{cls.__name__} of {cls.__module__} with learned values; written by Module.export."""\n']
@@ -59,7 +62,7 @@ def _needed(tree: ast.Module, name: str) -> list[ast.stmt] | None:
             makers.setdefault(made, []).append(statement)
     if not any(isinstance(s, ast.ClassDef) for s in makers.get(name, [])):
         return None
-    wanted = [name]
+    wanted = [name, _EVERYTHING]
     found: set[ast.stmt] = set()
     while wanted:
         for statement in makers.get(wanted.pop(), []):
@@ -71,15 +74,37 @@ def _needed(tree: ast.Module, name: str) -> list[ast.stmt] | None:
 
 
 def _made_by(statement: ast.stmt) -> list[str]:
+    """The names that a statement binds, or whose values it may change."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [(alias.asname or alias.name).partition(".")[0] for alias in statement.names]
-    if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try)):
-        own = [n for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-        inner = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
-        return [n.id for n in own] + [made for child in inner for made in _made_by(child)]
-    return []
+    places = (ast.Name, ast.Subscript)  # `Agent.__init__ = ...` of an earlier export is not taken along
+    made = [_stem(n) for n in ast.walk(statement) if isinstance(n, places) and isinstance(n.ctx, ast.Store)]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):  # TABLE.update(...)
+        made += [_stem(statement.value.func)] if isinstance(statement.value.func, ast.Attribute) else []
+    inner = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
+    return made + [name for child in inner for name in _made_by(child)]
+
+
+def _stem(place: ast.expr) -> str:
+    """The name with which `name.attribute[key]` begins; empty if it begins otherwise."""
+    while isinstance(place, (ast.Attribute, ast.Subscript)):
+        place = place.value
+    return place.id if isinstance(place, ast.Name) else ""
+
+
+def _absolute_imports(needed: Sequence[ast.stmt], edits: Sequence[Edit], package: str | None, text: str) -> list[Edit]:
+    """Replacements of relative imports: the file will stand outside of the package."""
+    found = []
+    for node in (node for statement in needed for node in ast.walk(statement)):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        start, end = _span(text, node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
+        if not any(first <= start and end <= last for first, last, _ in edits):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            found.append((start, end, ast.unparse(ast.ImportFrom(module, node.names, 0))))
+    return found
 
 
 def _learned_functions(
