@@ -42,8 +42,8 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None
             a model object with `forward` and `history` that is called with `messages=` and returns a list of texts
             or of mappings with `text`;
             a chat model with `invoke(messages)` that returns a message with `content`;
-            an engine with `generate(prompt, system_prompt=...)` that returns a text; it is called itself where it can
-            be, which may repeat failed requests or look into a cache;
+            an engine that is called with `(prompt, system_prompt=...)` and returns a text, or has a `generate` like
+            that; it is called itself where it can be, which may repeat failed requests or look into a cache;
             a function of a prompt, or of messages if its first argument is so named or annotated, that returns a
             text. Options reach it only if it has arguments of these names.
         name: What the model is called in records. Default: what the object says.
@@ -66,7 +66,7 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None
         return AdaptedLM(_name_of(model, name), _HistoryModel(model).ask, _HistoryModel(model).aask, profile=profile)
     if hasattr(model, "invoke"):
         return AdaptedLM(_name_of(model, name), _InvokedModel(model).ask, _InvokedModel(model).aask, profile=profile)
-    if not isinstance(model, type) and "system_prompt" in _argument_names(getattr(model, "generate", None)):
+    if not isinstance(model, type) and _is_engine(model):
         return AdaptedLM(_name_of(model, name), _Engine(model).ask, None, profile=profile)
     if callable(model) and not isinstance(model, type):
         return AdaptedLM(_name_of(model, name), _Function(model).ask, None, profile=profile)
@@ -222,12 +222,13 @@ class _Function:
 
 
 class _Engine:
-    """A model with `generate(prompt, system_prompt=...)`, which may also be called so."""
+    """A model that is called with `(prompt, system_prompt=...)`, or has a `generate` like that, or both."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         names = _argument_names(engine if callable(engine) else engine.generate)
-        names = _argument_names(engine.generate) if "kwargs" in names else names
+        if "kwargs" in names and hasattr(engine, "generate"):
+            names = _argument_names(engine.generate)
         self._names = names | {"max_tokens", "temperature"} if "kwargs" in names else names
 
     def ask(self, question: Question, n: int) -> list[Reply]:
@@ -239,7 +240,9 @@ class _Engine:
 
     def _answer(self, prompt: str, terms: Mapping[str, Any]) -> Any:
         answer = self._engine(prompt, **terms) if callable(self._engine) else None
-        return self._engine.generate(prompt, **terms) if answer is None else answer
+        if answer is None and hasattr(self._engine, "generate"):
+            return self._engine.generate(prompt, **terms)
+        return answer
 
     def _read(self, answer: Any, latency_s: float, question: Question) -> Reply:
         if not isinstance(answer, str):
@@ -335,6 +338,11 @@ def _entry_reasons(entry: Mapping[str, Any], count: int) -> list[str | None]:
     choices = getattr(response, "choices", None) or answers
     reasons = [getattr(choice, "finish_reason", None) for choice in choices]
     return reasons if len(reasons) == count else [None] * count
+
+
+def _is_engine(model: Any) -> bool:
+    places = [getattr(model, "generate", None), model if callable(model) else None]
+    return any("system_prompt" in _argument_names(place) for place in places)
 
 
 def _argument_names(function: Any) -> set[str]:

@@ -226,7 +226,7 @@ def _write_predictor(found: Declared, candidate: Mapping[str, Any], every: Mappi
 
 
 def _changes(every: Mapping[str, Parameter], key: str, value: Any) -> bool:
-    return key not in every or every[key].data != value
+    return key not in every or every[key]._data != value  # its own: `data` is that of a `using`, and a reading
 
 
 def _modules(program: Any) -> Iterator[tuple[str, Any]]:

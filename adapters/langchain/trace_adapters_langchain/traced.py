@@ -330,6 +330,7 @@ class Traced(Delegate, TracedChain):
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
         values = copy.deepcopy(self.values, memo)
         twin = Traced(self.chain, self._found, values, self.inventory, self._untrusted)
+        twin._parameters = copy.deepcopy(self._parameters, memo)  # an object around both may hold them, too
         memo[id(self)] = twin
         return twin
 

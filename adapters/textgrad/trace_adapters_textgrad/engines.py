@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,13 +29,14 @@ def as_lm(engine: Any, *, name: str | None = None) -> LanguageModel:
 
 
 def as_engine(lm: Any, *, name: str | None = None) -> Any:
-    """A model as an engine of TextGrad; an engine, a name and None as they are.
+    """A model as an engine of TextGrad; what TextGrad itself can ask stays as it is.
 
     Args:
-        lm: Anything that `ta.as_lm` takes but a name, which TextGrad reads in its own way.
+        lm: Anything that `ta.as_lm` takes but a name, which TextGrad reads in its own way. An engine, a callable that
+            takes a `system_prompt`, a name and None are returned as they are.
         name: The model of a client of the `openai` SDK.
     """
-    if lm is None or isinstance(lm, (str, *shims.ENGINES)):
+    if lm is None or isinstance(lm, (str, *shims.ENGINES)) or _takes_system_prompt(lm):
         return lm
     return Engine(ta.as_lm(lm, name=name))
 
@@ -63,6 +65,13 @@ class Engine(shims.EngineLM):  # type: ignore[misc]
 
     def __call__(self, content: Any, system_prompt: str | None = None, **options: Any) -> str:
         return self.generate(content, system_prompt, **options)
+
+
+def _takes_system_prompt(lm: Any) -> bool:
+    try:
+        return not isinstance(lm, type) and "system_prompt" in inspect.signature(lm).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _parts(content: Sequence[Any]) -> list[dict[str, Any]]:

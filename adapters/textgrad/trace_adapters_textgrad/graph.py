@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.naming import name_of_role, unique_names
 from trace_adapters_textgrad.operations import Made, children_of, how_made
 from trace_adapters_textgrad.parameters import VariableParameter, parameter
+from trace_adapters_textgrad.telling import tell
 
 
 def to_node(variable: Any, parameters: Iterable[Any] | None = None, *, names: Sequence[str] | None = None) -> Node:
@@ -100,14 +100,11 @@ class Recovery:
                 self._nodes[variable] = self._make(variable)
         return self._node_of(output, None)
 
-    def warn_of_changes(self, stacklevel: int = 3) -> None:
+    def warn_of_changes(self) -> None:
         """Warn if a Variable has another value now than in the call that used it."""
         if self._changed:
             names = ", ".join(map(repr, self._changed))
-            warnings.warn(
-                f"Changed between the forward pass and backward: {names}. The trace shows the values that were used.",
-                stacklevel=stacklevel,
-            )
+            tell(f"Changed between the forward pass and backward: {names}. The trace shows the values that were used.")
 
     def _children(self, variable: Any) -> set[Any]:
         ends = variable in self._parameters or variable in self._given

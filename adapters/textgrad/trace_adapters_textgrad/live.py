@@ -5,36 +5,39 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from trace_adapters import SettingError
 from trace_adapters_textgrad import shims
-from trace_adapters_textgrad.operations import ancestors_of
+from trace_adapters_textgrad.operations import ancestors_of, backward_calls, foreign_backward
+from trace_adapters_textgrad.telling import tell
 
 
 class Owner(Protocol):
     """What takes losses instead of TextGrad's backward pass."""
 
-    def capture(self, loss: Any) -> None: ...
+    parameters: Sequence[Any]
+
+    def capture(self, loss: Any, textgrad_calls: int) -> None:
+        """Take a loss; `textgrad_calls` is what TextGrad's pass would have asked for it."""
 
 
 _lock = threading.RLock()
-_owners: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()  # Variable -> owners
+_owners: WeakKeyDictionary[Any, None] = WeakKeyDictionary()  # in the order in which they were made
 _rivals: WeakSet[Any] = WeakSet()  # TextGrad's own optimizers that are alive
 _installed = False
 
 
-def own(owner: Owner, variables: Iterable[Any]) -> None:
-    """Give an owner the losses that depend on these Variables, as long as it lives.
+def own(owner: Owner) -> None:
+    """Give an owner the losses that depend on what its `parameters` are by then, as long as it lives.
 
     From the first time on `Variable.backward` looks for owners; without one it is TextGrad's.
     """
     with _lock:
         _install()
-        for variable in variables:
-            _owners.setdefault(variable, WeakSet()).add(owner)
+        _owners[owner] = None
 
 
 def _install() -> None:
@@ -64,6 +67,13 @@ def _dispatching(original: Callable[..., Any]) -> Callable[..., Any]:
         owners = _owners_of(graph)
         if not owners:
             return original(self, engine)
+        own_function = foreign_backward(graph)
+        if own_function is not None:
+            tell(
+                f"The loss has a backward function of the program's own, {own_function}: TextGrad's backward pass is "
+                "run, and step() learns from the gradients that it leaves."
+            )
+            return original(self, engine)
         if _rival_of(graph) is not None:
             gc.collect()  # one that nobody holds any more is none
         rival = _rival_of(graph)
@@ -73,22 +83,22 @@ def _dispatching(original: Callable[..., Any]) -> Callable[..., Any]:
                 "it would get no gradients, because backward() is taken over. Make it a trace_adapters_textgrad.TGD, "
                 "or delete it."
             )
+        spared = backward_calls(graph)
         for owner in owners:
-            owner.capture(self)
+            owner.capture(self, spared)
+            spared = 0  # one pass would have served them all
         return None
 
     return backward
 
 
-def _owners_of(graph: Iterable[Any]) -> list[Any]:
+def _owners_of(graph: set[Any]) -> list[Any]:
     with _lock:
-        if not _owners:
-            return []
-        return list({id(owner): owner for v in graph for owner in _owners.get(v, ())}.values())
+        alive = list(_owners)
+    return [owner for owner in alive if not graph.isdisjoint(owner.parameters)]
 
 
-def _rival_of(graph: Iterable[Any]) -> Any:
-    inside = set(graph)
+def _rival_of(graph: set[Any]) -> Any:
     with _lock:
         alive = list(_rivals)
-    return next((r for r in alive if not hasattr(r, "trainer") and inside & set(r.parameters)), None)
+    return next((r for r in alive if getattr(r, "asks_itself", True) and not graph.isdisjoint(r.parameters)), None)

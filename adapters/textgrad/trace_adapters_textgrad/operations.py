@@ -108,6 +108,13 @@ def backward_calls(variables: Iterable[Any]) -> int:
     return total
 
 
+def foreign_backward(variables: Iterable[Any]) -> str | None:
+    """The name of a backward function that is not TextGrad's at one of these Variables; None if all are."""
+    functions = [_backward_function(variable.grad_fn) for variable in variables if variable.requires_grad]
+    foreign = {f for f in functions if f is not None and str(f.__module__).partition(".")[0] != "textgrad"}
+    return min((f.__qualname__ for f in foreign), default=None)
+
+
 def judged_parts(loss: Any, ends: Container[Any], rank: Callable[[Any], Any] = str) -> list[Any]:
     """The Variables that a loss adds up, also by sums of sums, in order; itself if it is no sum, or in `ends`."""
     parts: dict[Any, None] = {}
@@ -121,6 +128,12 @@ def judged_parts(loss: Any, ends: Container[Any], rank: Callable[[Any], Any] = s
         made = how_made(variable, rank)
         stack += [] if made is None else [argument.variable for argument in reversed(made.arguments)]
     return list(parts)
+
+
+def _backward_function(grad_fn: Any) -> Any:
+    """The function that a `grad_fn` calls; None for a Variable that was not computed."""
+    plain = grad_fn.func if isinstance(grad_fn, partial) else getattr(grad_fn, "backward_fn", grad_fn)
+    return plain if plain is None or hasattr(plain, "__qualname__") else type(plain)
 
 
 def _function(variable: Any, owner: Any, known: Any, sources: Sequence[Any]) -> Made:

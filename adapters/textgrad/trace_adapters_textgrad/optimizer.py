@@ -2,18 +2,109 @@
 
 from __future__ import annotations
 
-import warnings
+import inspect
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, takewhile
+from types import CodeType
 from typing import Any
 
 from trace_adapters import SettingError
-from trace_adapters_textgrad import shims
+from trace_adapters_textgrad import live, shims
 from trace_adapters_textgrad.engines import as_engine
+from trace_adapters_textgrad.telling import tell
 from trace_adapters_textgrad.training import MEMORY, Options, Step, Task, Trainer
 
+_making = threading.RLock()
 
-class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc]
+
+class _Trained:
+    """What our optimizers have in common; stands before TextGrad's class.
+
+    A subclass that makes its own updates from gradients, with `_update_prompt` or a `step` that calls no other, gets
+    TextGrad's gradients: it is TextGrad's own, with a warning.
+    """
+
+    defaults = Options()
+    asks_itself = False
+    parameters: list[Any]
+    engine: Any
+    _trainer: Trainer | None = None
+    _options: Options
+    _past: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        users = takewhile(lambda kind: kind.__module__ != __name__, cls.__mro__)
+        cls.asks_itself = any(_makes_updates(name, value) for kind in users for name, value in vars(kind).items())
+
+    def _start(self, past: int, **given: Any) -> None:
+        if self.asks_itself:
+            tell(f"{type(self).__name__} makes its updates itself: it runs as TextGrad's own, and so does backward().")
+            return
+        if tuple(self.new_variable_tags) != shims.NEW_VARIABLE_TAGS:  # type: ignore[attr-defined]
+            tell("new_variable_tags has no use here: replies name the variables that they change.")
+        self._options, self._past = _chosen(self.defaults, **given), past
+        self._current()
+        live.own(self)
+
+    @property
+    def last(self) -> Step | None:
+        """What the last step did; None before the first."""
+        return None if self._trainer is None else self._trainer.last
+
+    def zero_grad(self) -> None:
+        """Forget gradients and the losses so far."""
+        super().zero_grad()  # type: ignore[misc]
+        if not self.asks_itself:
+            self._current().forget()
+
+    def capture(self, loss: Any, textgrad_calls: int) -> None:
+        """Take a loss instead of TextGrad's backward pass; `Variable.backward` calls it."""
+        self._current().capture(loss, textgrad_calls)
+
+    def _current(self) -> Trainer:
+        """What trains the present parameters, under the attributes of now: TextGrad reads them at every step, too.
+
+        Other parameters than before begin without losses and past attempts.
+        """
+        if not self.parameters:
+            raise SettingError("An optimizer needs at least one parameter: a textgrad.Variable with a text.")
+        task = _task(self)
+        with _making:
+            known = self._trainer
+            if known is None or set(known.parameters) != set(self.parameters):
+                options = self._options
+                if known is not None:
+                    options = replace(options, names=None)  # they were those of the first parameters
+                memory = options.memory if options.memory is not None else self._past or MEMORY
+                known = self._trainer = Trainer(self.parameters, self.engine, task, options, memory)
+        known.heed(self.engine, task)
+        return known
+
+    def _learn(self) -> None:
+        step = self._current().step()
+        shims.tg.logger.info(
+            f"{type(self).__name__} updated text",
+            extra={
+                "optimizer.prompt": step.prompt,
+                "optimizer.response": step.reply,
+                "parameter.value": step.changed,
+            },
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy trains its own parameters, and begins without losses and past attempts."""
+        return {**vars(self), "_trainer": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if not self.asks_itself:
+            live.own(self)
+
+
+class TextualGradientDescent(_Trained, shims.TextualGradientDescent):  # type: ignore[misc]
     """`textgrad.TGD` with one model call a step, whatever the graph.
 
     While it is alive, `loss.backward()` of a loss that depends on its parameters makes no model call and needs no
@@ -31,9 +122,6 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
         SettingError: If an option is unknown.
         AdapterError: If a parameter is no Variable with a text.
     """
-
-    defaults = Options()
-    trainer: Any = None  # set last; tells our optimizers from TextGrad's
 
     def __init__(
         self,
@@ -64,8 +152,8 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             _listed(in_context_examples),
             gradient_memory,
         )
-        options = _chosen(
-            self.defaults,
+        self._start(
+            gradient_memory,
             optimizer=optimizer,
             feedback=feedback,
             on_error=on_error,
@@ -74,17 +162,6 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             max_prompt_tokens=max_prompt_tokens,
             on_step=on_step,
         )
-        self.trainer = _trainer(self, options, gradient_memory)
-
-    @property
-    def last(self) -> Step | None:
-        found: Step | None = self.trainer.last
-        return found
-
-    def zero_grad(self) -> None:
-        """Forget gradients and the losses so far."""
-        super().zero_grad()
-        self.trainer.forget()
 
     def step(self) -> None:
         """Set new values, from one model call.
@@ -93,8 +170,10 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
             SettingError: If no `backward()` came since the last step, and no parameter has a gradient.
             ModelError: If no reply could be used and `on_error` is "raise".
         """
-        step = _step(self)
-        _log(self, step)
+        if self.asks_itself:
+            super().step()
+            return
+        self._learn()
         for parameter in self.parameters:
             if self.verbose:
                 print(f"{'TextualGradientDescent':-^68}\n{parameter.value}")  # noqa: T201  # what `verbose` does
@@ -102,14 +181,11 @@ class TextualGradientDescent(shims.TextualGradientDescent):  # type: ignore[misc
                 self.update_gradient_memory(parameter)
 
 
-class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentum):  # type: ignore[misc]
+class TextualGradientDescentwithMomentum(_Trained, shims.TextualGradientDescentwithMomentum):  # type: ignore[misc]
     """TextGrad's variant that shows past values, `momentum_window` of them; a window of 0 shows none.
 
     Everything else is as in `TextualGradientDescent`.
     """
-
-    defaults = Options()
-    trainer: Any = None  # set last; tells our optimizers from TextGrad's
 
     def __init__(
         self,
@@ -139,8 +215,8 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
             optimizer_system_prompt,
         )
         self.momentum_window = momentum_window
-        options = _chosen(
-            self.defaults,
+        self._start(
+            momentum_window,
             optimizer=optimizer,
             feedback=feedback,
             on_error=on_error,
@@ -149,21 +225,16 @@ class TextualGradientDescentwithMomentum(shims.TextualGradientDescentwithMomentu
             max_prompt_tokens=max_prompt_tokens,
             on_step=on_step,
         )
-        self.trainer = _trainer(self, options, momentum_window)
-
-    @property
-    def last(self) -> Step | None:
-        found: Step | None = self.trainer.last
-        return found
-
-    def zero_grad(self) -> None:
-        """Forget gradients and the losses so far."""
-        super().zero_grad()
-        self.trainer.forget()
 
     def step(self) -> None:
         """Set new values, from one model call; see `TextualGradientDescent.step`."""
-        _log(self, _step(self))
+        if self.asks_itself:
+            super().step()
+            return
+        if self.momentum_window:
+            for place, parameter in enumerate(self.parameters):
+                self._update_momentum_storage(parameter, place)
+        self._learn()
 
 
 TGD = TextualGradientDescent
@@ -189,15 +260,6 @@ def _listed(given: Iterable[Any] | None) -> list[Any]:
     return [given] if isinstance(given, str) else list(given or ())
 
 
-def _trainer(self: Any, options: Options, past: int) -> Trainer:
-    if not self.parameters:
-        raise SettingError("An optimizer needs at least one parameter: a textgrad.Variable with a text.")
-    if tuple(self.new_variable_tags) != shims.NEW_VARIABLE_TAGS:
-        warnings.warn("new_variable_tags has no use here: replies name the variables that they change.", stacklevel=3)
-    memory = options.memory if options.memory is not None else past or MEMORY
-    return Trainer(self.parameters, self.engine, _task(self), options, memory)
-
-
 def _task(self: Any) -> Task:
     """What the attributes say now."""
     start, end = self.new_variable_tags
@@ -207,19 +269,14 @@ def _task(self: Any) -> Task:
     return Task(tuple(_listed(self.constraints)), tuple(_listed(self.in_context_examples)), own, insist)
 
 
-def _step(self: Any) -> Step:
-    """A step under the attributes of now, which TextGrad reads at every step, too; its parameters stay."""
-    if set(self.parameters) != set(self.trainer.parameters):
-        raise SettingError(
-            f"The parameters of a {type(self).__name__} cannot change after it was made; make a new one with them all."
-        )
-    self.trainer.heed(self.engine, _task(self))
-    step: Step = self.trainer.step()
-    return step
+def _makes_updates(name: str, value: Any) -> bool:
+    """Whether a member of a subclass asks for new values itself."""
+    code = getattr(inspect.unwrap(value), "__code__", None) if callable(value) else None
+    used = set() if code is None else _names_in(code)
+    return name == "_update_prompt" or "_update_prompt" in used or (name == "step" and "step" not in used)
 
 
-def _log(self: Any, step: Step) -> None:
-    shims.tg.logger.info(
-        f"{type(self).__name__} updated text",
-        extra={"optimizer.prompt": step.prompt, "optimizer.response": step.reply, "parameter.value": step.changed},
-    )
+def _names_in(code: CodeType) -> set[str]:
+    """The attributes and globals that code names, functions inside it included."""
+    inner = [_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {*code.co_names, *chain.from_iterable(inner)}

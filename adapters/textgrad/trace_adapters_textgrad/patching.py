@@ -146,12 +146,14 @@ def patched(
         memory=memory,
         max_prompt_tokens=max_prompt_tokens,
         on_step=session.add,
+        lenient=on_error == "skip",
     )
-    swaps = {
-        shims.TextualGradientDescent: _with_defaults(TextualGradientDescent, options),
-        shims.TextualGradientDescentwithMomentum: _with_defaults(TextualGradientDescentwithMomentum, options),
+    ours = {
+        shims.TextualGradientDescent: TextualGradientDescent,
+        shims.TextualGradientDescentwithMomentum: TextualGradientDescentwithMomentum,
     }
-    back = {ours: getattr(shims.optimizers, theirs.__name__) for theirs, ours in swaps.items()}
+    swaps = {theirs: _with_defaults(kind, options, theirs) for theirs, kind in ours.items()}
+    back = {kind: getattr(shims.optimizers, theirs.__name__) for theirs, kind in swaps.items()}
     try:
         with (
             shims.replaced(*_bindings(lambda kind: swaps.get(_stands_for(kind)))),
@@ -172,9 +174,9 @@ def _read_step(data: dict[str, Any]) -> Step:
     return Step(**{**data, "usage": Usage(**data["usage"]), "rejected": tuple(data["rejected"])})
 
 
-def _with_defaults(kind: Any, options: Options) -> Any:
+def _with_defaults(kind: Any, options: Options, theirs: Any) -> Any:
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), {**names, "defaults": options, _STANDS_FOR: kind.__mro__[1]})
+    return type(kind.__name__, (kind,), {**names, "defaults": options, _STANDS_FOR: theirs})
 
 
 def _bindings(replacement: Callable[[type], Any]) -> list[tuple[Any, str, Any]]:

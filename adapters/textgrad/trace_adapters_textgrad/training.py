@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,11 +17,12 @@ from trace_adapters.extend import (
     record_calls,
     unwrap,
 )
-from trace_adapters_textgrad import live, shims
+from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.engines import as_lm
 from trace_adapters_textgrad.graph import Recovery
-from trace_adapters_textgrad.operations import ancestors_of, backward_calls, judged_parts
+from trace_adapters_textgrad.operations import judged_parts
 from trace_adapters_textgrad.parameters import parameters_of
+from trace_adapters_textgrad.telling import tell
 
 OPTIMIZERS = ("optoprime", "textgrad")
 ON_ERROR = ("skip", "raise")
@@ -78,6 +78,7 @@ class Options:
         names: Names of the parameters in prompts, in order; default the beginnings of their role descriptions.
         max_prompt_tokens: Limit of the prompt's estimated length. Parameters are never cut.
         on_step: Called with each `Step`.
+        lenient: Whether a step without a loss is a warning and no error, as code expects that was written for TextGrad.
     """
 
     optimizer: str = "optoprime"
@@ -87,6 +88,7 @@ class Options:
     names: Sequence[str] | None = None
     max_prompt_tokens: int = 16_000
     on_step: Callable[[Step], None] | None = None
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -95,6 +97,10 @@ class Options:
             raise ta.SettingError(f"on_error is {' or '.join(map(repr, ON_ERROR))}, got {self.on_error!r}.")
         if not isinstance(self.feedback, str) and not callable(self.feedback):
             raise ta.SettingError(f"feedback is a text or a function of the loss, got {self.feedback!r}.")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Options:
+        """Itself: what it calls belongs to others."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,8 @@ class _Captured:
     textgrad_calls: int = 0
 
 
-class _Reasoning(shims.Variable):  # type: ignore[misc]
-    """The gradient that a step of ours leaves on a parameter; nothing to learn from."""
+class _Shown(shims.Variable):  # type: ignore[misc]
+    """A gradient that is there for users to look at; nothing to learn from."""
 
 
 class Trainer:
@@ -158,20 +164,24 @@ class Trainer:
         self._asked = 0
         self._left: dict[str, Any] | None = None  # the values after the last step
         self._lock = threading.RLock()
-        live.own(self, self.parameters)
 
-    def capture(self, loss: Any) -> None:
-        """Keep the graph of a loss with the values of now; makes no model call."""
+    def capture(self, loss: Any, textgrad_calls: int) -> None:
+        """Keep the graph of a loss with the values of now; makes no model call.
+
+        Until the step, the gradients of the parameters that it reaches are the evaluations themselves.
+        """
         recovery = Recovery(self.parameters)
         recovery.survey(loss)
-        kept = _Captured(textgrad_calls=backward_calls(ancestors_of([loss])))
+        kept = _Captured(textgrad_calls=textgrad_calls)
         for judged in judged_parts(loss, self.parameters, recovery.rank):
             trace = ta.propagate(recovery.node(judged), self._feedback_on(judged))
             if len(trace):
                 kept.traces.append(trace)
                 kept.reached.update(parameter.variable for parameter in trace.parameters)
                 kept.judgements.append(str(judged.value)[:_JUDGED])
-        recovery.warn_of_changes(stacklevel=4)
+                for parameter in trace.parameters:
+                    _show(parameter.variable, str(judged.value))
+        recovery.warn_of_changes()
         loss.gradients = set()
         with self._lock:
             mine = self._captured
@@ -201,7 +211,8 @@ class Trainer:
         """Ask for new values and set them, all or none.
 
         Raises:
-            SettingError: If no loss was captured since the last step, and no parameter has a gradient.
+            SettingError: If no loss was captured since the last step, and no parameter has a gradient; with `lenient`
+                that is a warning.
             ModelError: If the model cannot be asked: the losses are kept. If no reply could be used and `on_error` is
                 "raise".
         """
@@ -210,10 +221,7 @@ class Trainer:
 
     def _step(self, captured: _Captured) -> Step:
         if not captured.traces:
-            raise ta.SettingError(
-                "step() has no loss to learn from: call loss.backward() first, on a loss that depends on one of "
-                f"{[parameter.key for parameter in self.parameters.values()]}."
-            )
+            return self._without_loss()
         self._warn_of_unreached(captured)
         base = {parameter.key: unwrap(parameter) for parameter in self.parameters.values()}
         self._tell_of_revert(base)
@@ -251,11 +259,23 @@ class Trainer:
         self._finish(step, captured, may_raise=not proposal.repeats)
         return step
 
+    def _without_loss(self) -> Step:
+        """TextGrad asks for new values all the same, which have no reason; here nobody is asked."""
+        message = (
+            "step() has no loss to learn from: call loss.backward() first, on a loss that depends on one of "
+            f"{[parameter.key for parameter in self.parameters.values()]}."
+        )
+        if not self.options.lenient:
+            raise ta.SettingError(message)
+        step = Step("", "", "", {}, (message,), 0, Usage(0, 0, None, 0.0), False, len(self.parameters))
+        self._finish(step, _Captured(), may_raise=False)
+        return step
+
     def _with_gradients(self, captured: _Captured) -> _Captured:
         """The losses, and what the program or a backward pass of TextGrad's own put on the parameters."""
         found: dict[Any, str] = {}
         for variable in self.parameters:
-            said = {gradient.value for gradient in variable.gradients if not isinstance(gradient, _Reasoning)}
+            said = {gradient.value for gradient in variable.gradients if not isinstance(gradient, _Shown)}
             found[variable] = "\n".join(sorted(text for text in said if text.strip()))
         given = {variable: text for variable, text in found.items() if text}
         return replace(
@@ -282,9 +302,8 @@ class Trainer:
     def _finish(self, step: Step, captured: _Captured, *, may_raise: bool) -> None:
         self.last = step
         for variable in captured.reached:
-            said = step.reasoning or "; ".join(step.rejected) or "No reasoning was given."
-            role = f"feedback to {variable.get_role_description()}"
-            variable.gradients = {_Reasoning(said, requires_grad=False, role_description=role)}
+            variable.gradients = set()
+            _show(variable, step.reasoning or "; ".join(step.rejected) or "No reasoning was given.")
         self.forget()
         if self.options.on_step is not None:
             self.options.on_step(step)
@@ -293,7 +312,7 @@ class Trainer:
         message = f"The parameters are unchanged: {' / '.join(step.rejected)}"
         if self.options.on_error == "raise" and may_raise:
             raise ta.ModelError(f"{message}\nThe last reply was:\n{step.reply}")
-        warnings.warn(message, stacklevel=5)
+        tell(message)
 
     def _feedback_on(self, loss: Any) -> ta.Feedback:
         said = self.options.feedback
@@ -309,9 +328,14 @@ class Trainer:
     def _warn_of_unreached(self, captured: _Captured) -> None:
         names = [p.key for variable, p in self.parameters.items() if variable not in captured.reached]
         if names:
-            warnings.warn(
-                f"No loss depends on {', '.join(names)}; nothing is known of what to change there.", stacklevel=5
-            )
+            tell(f"No loss depends on {', '.join(names)}; nothing is known of what to change there.")
+
+
+def _show(variable: Any, text: str) -> None:
+    role = f"feedback to {variable.get_role_description()}"
+    gradient = _Shown(text, requires_grad=False, role_description=role)
+    variable.gradients.add(gradient)
+    variable.gradients_context[gradient] = None  # TextGrad's own functions look it up
 
 
 def _make_optimizer(parameters: Sequence[Any], lm: LanguageModel, task: Task, options: Options, memory: int) -> Any:

@@ -165,3 +165,11 @@ def test_demonstrations_that_are_no_json_are_no_parameter() -> None:
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(ta.AdapterError, match=r"dspy\.Module"):
         tad.parameters(shout)
+
+
+def test_values_are_written_also_where_they_are_in_force() -> None:
+    """A program in a bundle of a larger one is copied under `ta.using`, with the values that hold there."""
+    program, examples = dspy.Predict("question -> answer"), [{"question": "1 + 1?", "answer": "2"}]
+    with ta.using({"demos": examples}):
+        twin = tad.apply(program, {"demos": examples})
+    assert [dict(demo.items()) for demo in twin.demos] == examples

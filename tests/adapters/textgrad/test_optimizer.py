@@ -187,7 +187,6 @@ def test_the_reasoning_is_the_gradient(engine, prompt, proposing):
     optimizer = tat.TGD([prompt], engine=asked)
     loss = loss_of(asked, prompt)
     loss.backward()
-    assert prompt.get_gradient_text() == ""
     optimizer.step()
     assert prompt.get_gradient_text() == "Say it better."
     assert "feedback to system prompt" in next(iter(prompt.gradients)).get_role_description()
@@ -480,17 +479,6 @@ def test_what_is_set_on_the_optimizer_later_holds(engine, prompt, proposing):
     assert (prompt.value, before.asked) == ("Think first.", [])
     for said in ("Write English.\nNo rhymes.", "Count aloud.", "Be bold."):
         assert said in optimizer.last.prompt
-
-
-def test_parameters_that_join_later_are_refused(engine, prompt):
-    """A Variable put into `optimizer.parameters` later would be trained by TextGrad, never by us: `step()` says so."""
-    asked = engine()
-    optimizer = tat.TGD([prompt], engine=asked)
-    other = tg.Variable("Be kind.", role_description="tone")
-    optimizer.parameters.append(other)
-    loss_of(asked, prompt).backward()
-    with pytest.raises(ta.SettingError, match="make a new one"):
-        optimizer.step()
 
 
 def test_lists_may_be_given_in_other_forms(engine, prompt, proposing):
