@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,15 @@ def test_entry_points_name_what_can_be_imported() -> None:
     if not found:
         pytest.skip("trace-adapters is not installed here")
     assert all(point.load() for point in found)
+
+
+def test_models_of_every_framework_are_registered() -> None:
+    """What stands in pyproject.toml is a function `as_lm` of an adapter."""
+    declared = PROJECT["project"]["entry-points"]["trace_adapters.models"]
+    for name, value in declared.items():
+        pytest.importorskip(name)
+        assert EntryPoint(name, value, "trace_adapters.models").load().__name__ == "as_lm"
+    assert set(declared) == {"dspy", "langchain_core"}
 
 
 def test_version_is_said_once() -> None:

@@ -1,13 +1,13 @@
-"""Language models across the border: ours as a `dspy.LM`, a `dspy.LM` as an optimizer's."""
+"""Language models across the border: ours as a `dspy.LM`, DSPy's as an optimizer's."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
-from trace_adapters import SettingError
+from trace_adapters import AdapterError, ModelError, SettingError
 from trace_adapters.extend import AdaptedLM, Question, Reply, Usage
 from trace_adapters_dspy import shims
 
@@ -43,40 +43,68 @@ def dspy_lm(lm: Any, **options: Any) -> Any:
     return found
 
 
-def optimizer_model(lm: Any) -> Any:
-    """A `dspy.LM` as a model that optimizers can ask; anything else as it is, for `ta.as_lm`."""
-    if not shims.has_requests(lm):
-        return lm
+def as_lm(model: Any, *, name: str | None = None, profile: Literal["strong", "small"] = "strong") -> AdaptedLM:
+    """A `dspy.LM` as a model that optimizers ask; what `ta.as_lm` finds for DSPy's models.
 
-    def ask(question: Question, n: int) -> list[Reply]:
-        request = shims.typed_request(lm, question.messages, question.options)
+    Samples of one question are told apart in DSPy's cache. A cost that DSPy does not say is NULL.
+
+    Args:
+        model: A `dspy.LM`, or another `dspy.BaseLM`.
+        name: What it is called in records. Default: what it says.
+        profile: "small" for models that need short, narrow questions.
+
+    Raises:
+        AdapterError: If it is no model of DSPy's.
+    """
+    if not shims.is_language_model(model):
+        raise AdapterError(f"Expected a dspy.LM, got {model!r}.")
+    asked = _Asked(model)
+    return AdaptedLM(name or str(model.model), asked.ask, asked.aask, profile=profile)
+
+
+class _Asked:
+    """A model of DSPy's that is asked for the samples of a question."""
+
+    def __init__(self, lm: Any) -> None:
+        self._lm = lm
+
+    def ask(self, question: Question, n: int) -> list[Reply]:
         replies = []
-        for index in range(question.sample_index, question.sample_index + n):
+        for arguments in self._arguments(question, n):
             started = time.perf_counter()
-            response = lm(request, **_sample(index))
-            replies.append(_reply(lm, response, time.perf_counter() - started))
+            try:
+                answer = self._lm(**arguments)
+            except Exception as error:
+                raise self._failure(error) from error
+            replies.append(self._reply(answer, time.perf_counter() - started))
         return replies
 
-    async def aask(question: Question, n: int) -> list[Reply]:
-        request = shims.typed_request(lm, question.messages, question.options)
+    async def aask(self, question: Question, n: int) -> list[Reply]:
         replies = []
-        for index in range(question.sample_index, question.sample_index + n):
+        for arguments in self._arguments(question, n):
             started = time.perf_counter()
-            response = await lm.acall(request, **_sample(index))
-            replies.append(_reply(lm, response, time.perf_counter() - started))
+            try:
+                answer = await self._lm.acall(**arguments)
+            except Exception as error:
+                raise self._failure(error) from error
+            replies.append(self._reply(answer, time.perf_counter() - started))
         return replies
 
-    return AdaptedLM(lm.model, ask, aask)
+    def _arguments(self, question: Question, n: int) -> list[dict[str, Any]]:
+        asked = shims.question_arguments(self._lm, question.messages, question.options)
+        indexes = range(question.sample_index, question.sample_index + n)
+        # else DSPy's cache returns the first sample again
+        return [{**asked, "rollout_id": index} if index else asked for index in indexes]
 
+    def _reply(self, answer: Any, latency_s: float) -> Reply:
+        entry = shims.find_history_entry(self._lm, answer) or {}
+        cached = shims.was_cached(self._lm, entry)
+        usage = Usage(0, 0, 0, 0.0) if cached else Usage(**shims.read_usage(entry), cost_usd=shims.read_cost(entry))
+        text, reason = shims.read_answer(answer, entry)
+        model = str(entry.get("response_model") or self._lm.model)
+        return Reply(text, usage, model, reason, latency_s, cached, answer)
 
-def _sample(index: int) -> dict[str, int]:
-    return {"rollout_id": index} if index else {}  # else DSPy's cache returns the first sample again
-
-
-def _reply(lm: Any, response: Any, latency_s: float) -> Reply:
-    entry = shims.find_history_entry(lm, response) or {}
-    cached = shims.was_cached(lm, entry)
-    cost = entry.get("cost")
-    usage = Usage(0, 0, 0, 0.0) if cached else Usage(**shims.read_usage(entry), cost_usd=cost)
-    reason = getattr(response, "finish_reason", None)
-    return Reply(response.text or "", usage, str(response.model), reason, latency_s, cached, response)
+    def _failure(self, error: Exception) -> ModelError:
+        if isinstance(error, ModelError):
+            return error
+        return ModelError(f"The model {self._lm.model!r} failed: {type(error).__name__}: {error}")

@@ -338,11 +338,6 @@ def _replies(model: str, outputs: Any, entry: Mapping[str, Any], latency_s: floa
         text = output.get("text") if isinstance(output, Mapping) else getattr(output, "text", output)
         of_call = number == 0 and not cached  # DSPy says one usage for all replies of a call
         nothing = Usage(0, 0, 0, 0.0) if cached else Usage(None, None, None, 0.0)
-        usage = Usage(**shims.read_usage(entry), cost_usd=_cost(entry)) if of_call else nothing
+        usage = Usage(**shims.read_usage(entry), cost_usd=shims.read_cost(entry)) if of_call else nothing
         replies.append(Reply("" if text is None else str(text), usage, model, None, latency_s, cached))
     return replies
-
-
-def _cost(entry: Mapping[str, Any]) -> float | None:
-    cost = entry.get("cost")
-    return float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None

@@ -12,8 +12,8 @@ from dspy.teleprompt import Teleprompter
 
 import trace_adapters as ta
 from trace_adapters.extend import count_tokens
-from trace_adapters_dspy import attach
-from trace_adapters_dspy.models import optimizer_model
+from trace_adapters_dspy import attach, shims
+from trace_adapters_dspy.models import as_lm
 from trace_adapters_dspy.target import DspyTarget, listed, read_inputs
 
 _STORE = "sqlite:///study.db"
@@ -187,7 +187,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
             self.metric,
             valset=validation,
             optimizer=self.optimizer,
-            lm=optimizer_model(dspy.settings.lm if self.lm is None else self.lm),
+            lm=self._model(),
             store=self.store,
             study=self.study,
             resume=self.resume,
@@ -221,6 +221,10 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         known = [calls for calls in asked if calls is not None]
         calls = max(known) if known and len(known) == len(asked) else None
         return Estimate(runs, runs * len(predictors), int(runs * prompts), calls, list(target.parameters()))
+
+    def _model(self) -> Any:
+        chosen = dspy.settings.lm if self.lm is None else self.lm
+        return as_lm(chosen) if shims.is_language_model(chosen) else chosen
 
     def _optimizers(self) -> list[Any]:
         is_one = isinstance(self.optimizer, str) or not isinstance(self.optimizer, Sequence)

@@ -18,14 +18,15 @@ __all__ = [
     "asked_messages",
     "context_overrides",
     "find_history_entry",
-    "has_requests",
     "is_interpreter_missing",
     "is_language_model",
     "is_model_failure",
+    "question_arguments",
     "raw_reply",
+    "read_answer",
+    "read_cost",
     "read_usage",
     "set_active_call_id",
-    "typed_request",
     "was_cached",
 ]
 
@@ -164,21 +165,30 @@ def asked_messages(inputs: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     return [{"role": role, "content": text or ""} for role, text in turns]
 
 
-def has_requests(lm: Any) -> bool:
-    """Whether a model takes typed requests (since 3.4); message dictionaries go away in 3.5."""
-    return _lm15 is not None and isinstance(lm, dspy.LM)
-
-
-def typed_request(lm: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Any:
-    """A typed request with the model's own generation options, under those given."""
-    chosen = {**lm.kwargs, **options}
+def question_arguments(lm: Any, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What to call a model with: a typed request where it takes one, else messages as they were before 3.4."""
+    chosen = dict(options)
     schema = chosen.pop("json_schema", None)
     if schema is not None:
         described = {"name": "reply", "schema": schema, "strict": True}
         chosen["response_format"] = {"type": "json_schema", "json_schema": described}
+    plain = [dict(message) for message in messages]
+    # `dspy.LM` takes requests since 3.4, every model since 3.5, when messages go away
+    if _lm15 is None or not (isinstance(lm, dspy.LM) or hasattr(lm, "generate")):
+        return {"messages": plain, **chosen}
+    chosen = {**lm.kwargs, **chosen}
     known = {name: value for name, value in chosen.items() if name in _GENERATION and value is not None}
-    body = {"model": lm.model, "messages": [dict(message) for message in messages], **known}
-    return _lm15.request_from_openai_chat(body)
+    return {"prompt": _lm15.request_from_openai_chat({"model": lm.model, "messages": plain, **known})}
+
+
+def read_answer(answer: Any, entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The text of a model's answer, and why it ended; None if unknown."""
+    if not isinstance(answer, Sequence):
+        return answer.text or "", getattr(answer, "finish_reason", None)
+    first = answer[0] if answer else ""
+    choices = getattr(entry.get("response"), "choices", None) or [None]
+    text = first.get("text") if isinstance(first, Mapping) else first
+    return str(text or ""), getattr(choices[0], "finish_reason", None)
 
 
 def read_usage(entry: Mapping[str, Any]) -> dict[str, int | None]:
@@ -194,6 +204,12 @@ def read_usage(entry: Mapping[str, Any]) -> dict[str, int | None]:
         "cached_tokens": (details or {}).get("cached_tokens"),
     }
     return {name: number if isinstance(number, int) else None for name, number in numbers.items()}
+
+
+def read_cost(entry: Mapping[str, Any]) -> float | None:
+    """The cost of a history entry in USD; None where unknown."""
+    cost = entry.get("cost")
+    return float(cost) if isinstance(cost, (int, float)) and not isinstance(cost, bool) else None
 
 
 def was_cached(lm: Any, entry: Mapping[str, Any]) -> bool:

@@ -166,7 +166,7 @@ def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_inputs(example: Any) -> dict[str, Any]:
-    """The keyword arguments that an example gives to a program.
+    """The keyword arguments that an example gives to a program; what a program adds to a list stays out of it.
 
     Raises:
         DataError: If it is no example, or does not say which fields are inputs.
@@ -174,11 +174,19 @@ def read_inputs(example: Any) -> dict[str, Any]:
     if not isinstance(example, dspy.Example):
         raise DataError(f"Expected a dspy.Example, got {example!r}.")
     try:
-        return dict(example.inputs().items())
+        return {name: _own(value) for name, value in example.inputs().items()}
     except ValueError as error:
         raise DataError(
             f"The example {example!r} does not say which fields are inputs; use example.with_inputs('question', ...)."
         ) from error
+
+
+def _own(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    if type(value) in (list, set):
+        return type(value)(map(_own, value))
+    return value
 
 
 def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:

@@ -80,12 +80,15 @@ def _subclass_lm(script: Script, **options: Any) -> Any:
 
 @pytest.fixture
 def scripted() -> Callable[..., Any]:
-    """`lm = scripted(handler)`: a task model; `lm.script.prompts` are what it was asked."""
+    """`lm = scripted(handler)`: a task model; `lm.script.prompts` are what it was asked.
 
-    def make(handler: Handler, **options: Any) -> Any:
+    With `typed=False` one that takes messages, as all did before DSPy 3.4.
+    """
+
+    def make(handler: Handler, typed: bool = HAS_ENGINES, **options: Any) -> Any:
         script = Script(handler)
         options.setdefault("cache", False)
-        lm = _engine_lm(script, **options) if HAS_ENGINES else _subclass_lm(script, **options)
+        lm = _engine_lm(script, **options) if typed else _subclass_lm(script, **options)
         lm.script = script
         return lm
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import warnings
 from typing import Any
 
 import cloudpickle
@@ -14,6 +15,7 @@ import trace_adapters as ta
 import trace_adapters_dspy as tad
 from trace_adapters.extend import record_calls
 from trace_adapters.testing.openai_server import Completion, Failure, OpenAIServer
+from trace_adapters_dspy.models import as_lm
 from trace_adapters_dspy.shims import is_model_failure
 
 EXAMPLE = dspy.Example(question="6 * 7?", answer="42").with_inputs("question")
@@ -52,6 +54,40 @@ def test_no_server_ends_the_run() -> None:
         lm = model(server)
     with dspy.context(lm=lm), pytest.raises(ta.ModelError):
         tad.DspyTarget(dspy.Predict("question -> answer")).run({}, EXAMPLE)
+
+
+@pytest.mark.parametrize("typed", [True, False])
+async def test_an_optimizer_asks_a_model_of_dspys(scripted: Any, typed: bool, numbered: Any) -> None:
+    """A typed request where the model takes one: messages go away in DSPy 3.5."""
+    if typed:
+        pytest.importorskip("dspy.lm15", reason="typed requests came with DSPy 3.4")
+    lm = scripted(lambda prompt: f"reply {numbered()} to {prompt}", typed=typed)
+    asked = as_lm(lm, name="proposer", profile="small")
+    calls: list[Any] = []
+    with warnings.catch_warnings(), record_calls(calls.append):
+        if typed:
+            warnings.simplefilter("error")
+        replies = [*asked("Hi", n=2, role="optimizer", temperature=0.5), *await asked.acall("Ho")]
+    assert [reply.text for reply in replies] == ["reply 0 to Hi", "reply 1 to Hi", "reply 2 to Ho"]
+    assert [(call.role, call.model, call.usage.prompt_tokens) for call in calls] == [
+        ("optimizer", "proposer", 20),
+        ("forward", "proposer", 10),
+    ]
+    assert (asked.profile, replies[0].finish_reason, replies[0].usage.cost_usd) == ("small", "stop", None)
+
+
+def test_an_optimizers_model_that_fails_is_a_model_error(scripted: Any, tmp_path: Any) -> None:
+    with OpenAIServer([]) as server:
+        lm = model(server)
+    teacher = tad.TraceOptimizer(lambda gold, pred: 0.0, lm=lm, store=tmp_path / "study.db", progress=False)
+    task = scripted(lambda prompt: {"answer": "41"})
+    with dspy.context(lm=task), pytest.raises(ta.ModelError, match="some-model"):
+        teacher.compile(dspy.Predict("question -> answer"), trainset=[EXAMPLE])
+
+
+def test_what_is_no_model_of_dspys_is_refused() -> None:
+    with pytest.raises(ta.AdapterError, match=r"dspy\.LM"):
+        as_lm(ta.ScriptedLM(["hello"]))
 
 
 def test_the_server_lives_as_long_as_its_model() -> None:

@@ -299,7 +299,7 @@ def test_react_and_its_tools(scripted: Any) -> None:
 
 def test_tools_that_a_predictor_is_given_are_shown_as_the_model_sees_them(scripted: Any) -> None:
     """The address of a tool's code in memory would make each process ask another question."""
-    program = dspy.Predict("question, tools: list[dspy.Tool] -> answer")
+    program = dspy.Predict("question, tools -> answer")
     lm = scripted(lambda prompt: {"answer": "found it"})
     with dspy.context(lm=lm), tad.record(program) as tape:
         program(question="Where?", tools=[dspy.Tool(look_up)])

@@ -352,6 +352,21 @@ def test_examples_must_say_what_their_inputs_are(target: Any) -> None:
         target.run({}, {"question": "q"})
 
 
+def test_what_a_program_adds_to_its_inputs_stays_out_of_the_example(lm: Any) -> None:
+    """Else the next candidate would run on another example."""
+
+    class Gathering(QA):
+        def forward(self, notes: dict[str, list[str]]) -> Any:
+            notes["facts"].append(self.predict(question="?").response)
+            return dspy.Prediction(answer=len(notes["facts"]))
+
+    example = dspy.Example(notes={"facts": ["it leans"]}).with_inputs("notes")
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(Gathering())
+        assert [target.run({}, example).output["answer"] for _ in range(2)] == [2, 2]
+    assert example.notes == {"facts": ["it leans"]}
+
+
 def test_examples_are_named(target: Any) -> None:
     assert target.example_id(EXAMPLE, 7) == "7"
     assert target.example_id(dspy.Example(id="x1", question="q").with_inputs("question"), 7) == "x1"
