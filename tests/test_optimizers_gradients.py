@@ -255,7 +255,7 @@ def test_an_error_is_raised_and_what_has_not_begun_is_dropped() -> None:
     def work(number: int) -> int:
         if number == 0:
             raise ValueError("first")
-        time.sleep(0.001)
+        time.sleep(0.05)
         done.append(number)
         return number
 

@@ -443,14 +443,14 @@ def test_every_kind_of_model_will_do(seam: str, template: Parameter, trace: Trac
 @pytest.mark.parametrize("error", [ModelError("no server"), BudgetExceeded("tokens")])
 def test_what_ends_a_run_reaches_the_caller(template: Parameter, error: Exception) -> None:
     def fail(messages: Any) -> str:
-        time.sleep(0.02)
+        time.sleep(0.1)
         raise error
 
-    traces = [propagate(ask(template, f"q{n}"), "wrong") for n in range(20)]
+    traces = [propagate(ask(template, f"q{n}"), "wrong") for n in range(200)]
     lm = ScriptedLM(fail)
     with pytest.raises(type(error), match=str(error)):
         ta.TextGrad([template], lm=lm, workers=2).suggest(traces)
-    assert len(lm.calls) < 20
+    assert len(lm.calls) < 200
 
 
 def test_a_small_model_is_asked_for_a_little_with_a_grammar() -> None:

@@ -189,8 +189,8 @@ def test_a_source_that_fails_to_load_fails_each_time(pool):
     ],
 )
 def test_code_that_takes_too_long_is_stopped_at_its_line(pool, body):
-    with pytest.raises(SandboxTimeout, match=r"longer than 0\.3 s") as raised:
-        pool.run(f"def f():\n    print('started')\n    {body}\n", "f", timeout_s=0.3)
+    with pytest.raises(SandboxTimeout, match="longer than 1 s") as raised:
+        pool.run(f"def f():\n    print('started')\n    {body}\n", "f", timeout_s=1.0)
     assert error_place(raised.value) == (3, f"    {body}")
     assert raised.value.trace_adapters_stdout == "started\n"
     assert pool.run(ECHO, "f", ["next"]) == "next"
@@ -246,7 +246,7 @@ def test_a_pattern_goes_in_and_does_not_come_out(pool):
 
 
 def test_time_in_a_callback_is_not_the_codes_time(pool):
-    assert pool.run("def f():\n    return ask()\n", "f", uses={"ask": lambda: time.sleep(1.2)}, timeout_s=0.3) is None
+    assert pool.run("def f():\n    return ask()\n", "f", uses={"ask": lambda: time.sleep(2.0)}, timeout_s=1.0) is None
 
 
 def test_an_error_of_the_host_can_be_caught_by_the_code(pool):

@@ -176,14 +176,13 @@ def test_one_workers_and_many_find_the_same(tmp_path: Path) -> None:
 
 def test_candidates_share_the_workers(tmp_path: Path) -> None:
     """The minibatches of two candidates run at the same time if there are workers for both."""
-    open_now, most = [], []
+    met, together = [], threading.Barrier(2, timeout=30)
 
     class Slow(Completing):
         def _generate(self, prompts: Any, *args: Any, **kwargs: Any) -> LLMResult:
-            open_now.extend(prompts)
-            time.sleep(0.05)
-            most.append(len(open_now))
-            del open_now[: len(prompts)]
+            if "v" in prompts[0]:
+                together.wait()
+                met.append(len(prompts))
             return super()._generate(prompts, *args, **kwargs)
 
     replies = iter(range(100))
@@ -192,7 +191,7 @@ def test_candidates_share_the_workers(tmp_path: Path) -> None:
         PROMPT | Slow(sizes=[]), ROWS, lambda e, o: 0.5, trainable="prompt", workers=6, proposals=2, minibatch_size=3,
         max_steps=1, progress=False, lm=lm, store=f"sqlite:///{tmp_path}/study.db",
     )  # fmt: skip
-    assert max(most) == 6
+    assert met == [3, 3]
 
 
 def run_batch(chain: Any, rows: Any = ROWS, **options: Any) -> list[Any]:
@@ -264,17 +263,17 @@ def test_a_late_example_fails_alone(tmp_path: Path) -> None:
 
     def hang(text: str) -> str:
         if text == "2":
-            release.wait(10)
+            release.wait(60)
         return text
 
     model = Completing(sizes=[], answer=lambda text: asked.append(text) or text)
     started = time.monotonic()
-    study = judge_all(PROMPT | model | hang | hand, tmp_path, rows=ROWS[:4], timeout_s=0.4)
-    assert time.monotonic() - started < 8
+    study = judge_all(PROMPT | model | hang | hand, tmp_path, rows=ROWS[:4], timeout_s=1.5)
+    assert time.monotonic() - started < 40
     release.set()
     found = {one.example_id: one for one in study.evaluations()}
     assert {name: one.score for name, one in found.items()} == {"0": 1.0, "1": 1.0, "2": 0.0, "3": 1.0}
-    assert "longer than its limit of 0.4 s" in found["2"].feedback
+    assert "longer than its limit of 1.5 s" in found["2"].feedback
     failed = ta.TraceGraph.from_json(found["2"].trace_json)  # type: ignore[arg-type]
     assert failed.nodes[-1].name == "hang"
     assert sorted(asked) == sorted(2 * ["0", "1", "2", "3"])

@@ -244,23 +244,23 @@ def test_a_run_that_is_late_fails_where_it_hangs() -> None:
     after, release = [], threading.Event()
 
     def hang(text: str) -> str:
-        release.wait(10)
+        release.wait(60)
         return text
 
     chain = make_chain("Answer: 7") | RunnableLambda(hang) | RunnableLambda(lambda text: after.append(text) or text)
-    target = tal.wrap(chain, trainable=["extract_answer"], timeout_s=0.2)
+    target = tal.wrap(chain, trainable=["extract_answer"], timeout_s=1.0)
     started = time.monotonic()
     run = target.run({}, ROWS[0])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     feedback = target.judge(metric, ROWS[0], run)
     assert feedback.score == 0.0
-    assert "longer than its limit of 0.2 s" in feedback.text
+    assert "longer than its limit of 1 s" in feedback.text
     assert run.node.name == "hang"
     assert [p.key for p in ta.propagate(run.node, feedback).parameters] == ["extract_answer"]
     release.set()
     for thread in threading.enumerate():
         if thread.name == "trace-adapters-rollout":
-            thread.join(5)
+            thread.join(60)
     assert after == []
 
 
