@@ -173,6 +173,24 @@ async def test_as_lm_of_a_model_object_with_history():
     assert lm.model == "vendor/large"
 
 
+def test_the_note_of_another_call_is_not_taken_for_this_ones():
+    """Another thread may have asked since; a note that is gone means that nothing is known."""
+
+    class Busy(_HistoryModel):
+        kept = True
+
+        def __call__(self, *args, **options):
+            outputs = super().__call__(*args, **options)
+            others = {"outputs": ["hi"], "usage": {"prompt_tokens": 999, "completion_tokens": 1}}
+            self.history = [*self.history, others] if self.kept else [others]
+            return outputs
+
+    model = Busy()
+    assert as_lm(model)("hi")[0].usage.prompt_tokens == 11
+    model.kept = False
+    assert as_lm(model)("hi")[0].usage == Usage(None, None)
+
+
 def test_as_lm_of_a_model_object_counts_under_threads():
     """Calls of many threads do not mix their notes."""
     lm = as_lm(_HistoryModel())

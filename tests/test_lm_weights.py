@@ -154,6 +154,7 @@ class _Hub:
 
     def __init__(self, cuts: int = 0, content: bytes = CONTENT, linked: str | None = None) -> None:
         self.cuts, self.content, self.linked = cuts, content, linked
+        self.knows_ranges = True
         self.ranges: list[str | None] = []
         self.paths: list[str] = []
         hub = self
@@ -163,6 +164,7 @@ class _Hub:
                 asked = self.headers.get("Range")
                 hub.ranges.append(asked)
                 hub.paths.append(self.path)
+                asked = asked if hub.knows_ranges else None
                 first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
                 if "absent" in self.path or first >= len(hub.content):
                     self.send_error(404 if "absent" in self.path else 416)
@@ -204,6 +206,15 @@ def test_one_file_from_the_hub_resumes(hub):
     assert fetch("tiny", source="hub").read_bytes() == CONTENT
     assert hub.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
     assert hub.paths[0] == "/owner/repo/resolve/main/tiny-q0.gguf"
+
+
+def test_a_server_without_ranges_is_asked_from_the_beginning(hub):
+    """What came before is dropped, not put before the whole file."""
+    hub.cuts, hub.knows_ranges = 1, False
+    with pytest.raises(ModelUnavailable, match="try again"):
+        fetch(f"{hub.url}/files/other.gguf")
+    assert fetch(f"{hub.url}/files/other.gguf").read_bytes() == CONTENT
+    assert hub.ranges[1] is not None
 
 
 def test_the_hub_helps_when_packages_are_gone(hub, index):
