@@ -58,7 +58,6 @@ class MontyWorker:
         self._pool: Any = None
         self._session: Any = None
         self._timeout_s = 0.0
-        self._feeds = 0
         self._definition: Mapping[str, Any] = {}
         self._lines: Sequence[str] = ()
         self._printed = ""
@@ -121,7 +120,7 @@ class MontyWorker:
             self._session.__exit__(None, None, None)
         session = self._pool.checkout(limits=limits, os_policy={"random_start": {"seed": 0}, "sleep": "zero"})
         self._session = self._ending.enter_context(session)
-        self._timeout_s, self._feeds = timeout_s, 0
+        self._timeout_s = timeout_s
 
     def _define(self, host: _Host) -> None:
         definition = self._definition
@@ -139,7 +138,6 @@ class MontyWorker:
         return {"_args": _read(request["args"]), "_kwargs": _read(request["kwargs"])}
 
     def _feed(self, code: str, host: _Host, inputs: dict[str, Any]) -> Any:
-        self._feeds += 1
         uses = self._definition["uses"]
         lookup = {f"_host_{name}" if is_async else name: host.function(name) for name, is_async in uses.items()}
         return self._session.feed_run(code, inputs=inputs, external_lookup=lookup, print_callback=self._print)
