@@ -193,7 +193,8 @@ class LearnedFunction:
         if bound:
             entry = f"_call_{self.name}"
             methods = "".join(f"    me.{use} = {use}\n" for use in self.uses)
-            text += _SELF_CALL.format(entry=entry, name=self.name, methods=methods)
+            define, wait = ("async def", "await ") if self.is_async else ("def", "")
+            text += _SELF_CALL.format(define=define, entry=entry, methods=methods, wait=wait, name=self.name)
             args = [_plain_state(args[0]), *args[1:]]
         if self.is_generator or self.is_async_generator:
             form = _ASYNC_STREAM_CALL if self.is_async_generator else _STREAM_CALL
@@ -322,13 +323,13 @@ def _restore(
 # as methods, what `uses=` declares.
 _SELF_CALL = """
 
-def {entry}(_state, *args, **kwargs):
+{define} {entry}(_state, *args, **kwargs):
     class Self:
         pass
     me = Self()
     for name, value in _state.items():
         setattr(me, name, value)
-{methods}    return {name}(me, *args, **kwargs)
+{methods}    return {wait}{name}(me, *args, **kwargs)
 """
 
 

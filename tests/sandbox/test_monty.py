@@ -150,6 +150,23 @@ def test_methods_see_plain_attributes_and_what_they_use():
     assert learned.call(text, [Agent(), "it"], {}, bound=True) == "said it!"
 
 
+async def test_an_async_method_gives_what_it_returns():
+    """A coroutine that nobody awaited came back as text."""
+
+    class Agent(ta.Module):
+        def __init__(self) -> None:
+            self.factor = 3
+
+        @ta.bundle(trainable=True, sandbox="monty")
+        async def scale(self, x):
+            """Scale."""
+            return x
+
+    agent = Agent()
+    agent.scale.parameter.data = "async def scale(self, x):\n    return x * self.factor\n"
+    assert (await agent.scale(2)).data == 6
+
+
 _FORKING = """
     import gc, os, sys
     from trace_adapters import sandbox
