@@ -16,7 +16,8 @@ from dspy.utils.callback import with_callbacks
 
 import trace_adapters as ta
 import trace_adapters_dspy as tad
-from trace_adapters.extend import FailedCall, record_calls
+from trace_adapters.extend import FailedCall, Operation, Tape, record_calls
+from trace_adapters_dspy.observe import unpack
 
 settings_module = import_module("dspy.dsp.utils.settings")
 
@@ -297,13 +298,11 @@ def test_react_and_its_tools(scripted: Any) -> None:
     assert {"react.instructions", "extract.instructions"} <= keys
 
 
-def test_tools_that_a_predictor_is_given_are_shown_as_the_model_sees_them(scripted: Any) -> None:
+def test_tools_are_shown_as_the_model_sees_them() -> None:
     """The address of a tool's code in memory would make each process ask another question."""
-    program = dspy.Predict("question, tools -> answer")
-    lm = scripted(lambda prompt: {"answer": "found it"})
-    with dspy.context(lm=lm), tad.record(program) as tape:
-        program(question="Where?", tools=[dspy.Tool(look_up)])
-    [tool] = tape.node().recorded_inputs["tools"].data
+    tape = Tape(unpack)
+    tape.add(Operation("ask"), {"tools": [dspy.Tool(look_up)]}, "found it")
+    [tool] = tape.node("found it", inputs={}).recorded_inputs["tools"].data
     assert (tool["name"], tool["desc"]) == ("look_up", "Look a name up.")
     assert "0x" not in repr(tool)
 
