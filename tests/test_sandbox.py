@@ -456,6 +456,31 @@ def test_a_forked_process_gets_workers_of_its_own(pool):
         assert host.wait(60) == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_machine_that_gives_no_process_is_no_fault_of_a_candidate():
+    """As when too many files are open: the search ends, and no program is scored 0 for it."""
+    script = """
+        import os, resource
+        from trace_adapters import sandbox
+        from trace_adapters.errors import SandboxUnavailable
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        held = []
+        try:
+            while True:
+                held.append(os.dup(0))
+        except OSError:
+            os.close(held.pop())
+        try:
+            sandbox.run("def f():\\n    return 1\\n", "f")
+        except SandboxUnavailable as error:
+            assert "could not be started: Too many open files" in str(error), error
+            raise SystemExit(0)
+        raise SystemExit(1)
+    """
+    with _host(script) as host:
+        assert host.wait(60) == 0
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends workers with their host")
 def test_workers_end_when_the_host_is_killed():
     script = """

@@ -64,11 +64,11 @@ class Worker:
             try:
                 ready = self._receive(time.monotonic() + self._limits.start_s)
             except SandboxTimeout:
-                raise SandboxError(f"A sandbox process did not start in {self._limits.start_s:g} s.") from None
+                raise SandboxUnavailable(f"A sandbox process did not start in {self._limits.start_s:g} s.") from None
             except SandboxKilled as error:
                 raise self._not_started(error) from error
             if "level" not in ready:
-                raise SandboxError(f"A sandbox process could not be started: {ready.get('failed')}.")
+                raise SandboxUnavailable(f"A sandbox process could not be started: {ready.get('failed')}.")
             self._level = f"{BWRAP}+{ready['level']}" if self._is_wrapped else str(ready["level"])
         return self._level
 
@@ -199,13 +199,13 @@ class Worker:
             )
         return SandboxKilled(f"The code ended its process with exit status {code}. Return a value instead.")
 
-    def _not_started(self, error: SandboxKilled) -> SandboxError:
+    def _not_started(self, error: SandboxKilled) -> SandboxUnavailable:
         if self._is_wrapped:
             return SandboxUnavailable(
                 "bubblewrap (bwrap) could not make a sandbox here; user namespaces are probably switched off. "
                 f"Allow them, or choose another sandbox. ({error})"
             )
-        return SandboxError(f"A sandbox process could not be started: {error}")
+        return SandboxUnavailable(f"A sandbox process could not be started: {error}")
 
 
 def _late() -> SandboxTimeout:

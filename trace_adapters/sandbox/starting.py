@@ -11,7 +11,7 @@ import sysconfig
 import threading
 from concurrent.futures import Future
 
-from trace_adapters.errors import SandboxError, SandboxUnavailable
+from trace_adapters.errors import SandboxUnavailable
 from trace_adapters.sandboxing import BWRAP
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -32,15 +32,21 @@ def start_process(sandbox: str) -> subprocess.Popen[bytes]:
     """Start a worker that waits for its settings on its standard input.
 
     Raises:
-        SandboxUnavailable: If bubblewrap is asked for and not installed.
-        SandboxError: If there is no Python to start.
+        SandboxUnavailable: If bubblewrap is asked for and not installed, there is no Python to start, or the machine
+            gives no process.
     """
     if not sys.executable:
-        raise SandboxError("There is no Python interpreter to start (sys.executable is empty).")
+        raise SandboxUnavailable("There is no Python interpreter to start (sys.executable is empty).")
     packages = [("trace_adapters", os.path.dirname(_HERE)), ("trace_adapters.sandbox", _HERE)]
     python = os.path.realpath(sys.executable) if sandbox == BWRAP else sys.executable
     command = [python, "-s", "-P", "-S", "-X", "utf8", "-c", _BOOT.format(packages=packages)]
-    return _starter.start([*_wrapping(python), *command] if sandbox == BWRAP else command)
+    try:
+        return _starter.start([*_wrapping(python), *command] if sandbox == BWRAP else command)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"A sandbox process could not be started: {error.strerror or error}. Raise that limit of the machine "
+            "(ulimit -a), or use fewer workers."
+        ) from error
 
 
 def _wrapping(python: str) -> list[str]:
