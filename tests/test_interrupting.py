@@ -122,6 +122,18 @@ def test_threads_give_results_and_errors_in_order():
         pool.submit(print)
 
 
+def test_as_many_threads_do_the_work_as_the_machine_gives():
+    with threads(8) as pool:
+        assert pool.submit(int).result() == 0
+        before = threading.stack_size(2**46)  # more than there is
+        try:
+            with pytest.raises(RuntimeError, match="new thread"):
+                threading.Thread(target=int).start()
+            assert list(pool.map(lambda n: n * n, range(50))) == [n * n for n in range(50)]
+        finally:
+            threading.stack_size(before)
+
+
 def test_threads_drop_what_has_not_begun_when_the_block_fails():
     begun, ending = threading.Event(), threading.Event()
     jobs = []

@@ -42,11 +42,9 @@ class _Threads(Executor):
         with self._lock:
             if self._is_shut:
                 raise RuntimeError("These threads have ended; they take no more jobs.")
-            self._jobs.put((future, lambda: function(*args, **kwargs)))
             if len(self._threads) < self._workers:
-                thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._begin_another()
+            self._jobs.put((future, lambda: function(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -62,6 +60,17 @@ class _Threads(Executor):
         if wait:
             for thread in self._threads:
                 thread.join()
+
+    def _begin_another(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine gives no more
+            if not self._threads:
+                raise
+            self._workers = len(self._threads)
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -220,7 +220,10 @@ def _why_unopenable(path: Path) -> str:
         return f"expected a store in an existing directory, got {str(path)!r}; create {str(parent)!r} first"
     if path.is_dir():
         return f"expected the path of a file, got the directory {str(path)!r}; name a file in it"
-    return f"the file {str(path)!r} may not be opened; change its permissions and those of its directory"
+    return (
+        f"the file {str(path)!r} may not be opened; change its permissions and those of its directory, or, if this "
+        "process has too many files open, raise the limit (ulimit -n)"
+    )
 
 
 def _first_line(error: Exception) -> str:
