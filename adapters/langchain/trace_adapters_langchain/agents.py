@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.prompts import PromptTemplate
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
+from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate, StringPromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel
 
 from trace_adapters import AdapterError, SettingError
 from trace_adapters_langchain.overlay import Overlay
 from trace_adapters_langchain.traced import Traced, trace
 
 _KEPT = 16
+_CHANGING = ("append", "extend")  # methods of prompts that change them in place
+_FIXED = "{} would change a prompt that is trainable; change it first, then tal.trainable(it)."
 
 
 class Trainable(Runnable[Any, Any]):
@@ -35,6 +39,7 @@ class Trainable(Runnable[Any, Any]):
         self.name = name
         self.overlay = Overlay(name, traced.parameters)
         self.overlays = (self.overlay,)
+        self._values: dict[str, Any] = {}
         self._chains: dict[str, Traced] = {}
         self._lock = threading.Lock()
 
@@ -63,31 +68,35 @@ class Trainable(Runnable[Any, Any]):
             return chain
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return self.here(config).invoke(input, config, **kwargs)
+        return self.here(config).invoke(self._filled(input), config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self.here(config).ainvoke(input, config, **kwargs)
+        return await self.here(config).ainvoke(self._filled(input), config, **kwargs)
 
     def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
-        return self.here(_first(config)).batch(inputs, config, **kwargs)
+        return self.here(_first(config)).batch([self._filled(one) for one in inputs], config, **kwargs)
 
     async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
-        return await self.here(_first(config)).abatch(inputs, config, **kwargs)
+        return await self.here(_first(config)).abatch([self._filled(one) for one in inputs], config, **kwargs)
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        yield from self.here(config).stream(input, config, **kwargs)
+        yield from self.here(config).stream(self._filled(input), config, **kwargs)
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        async for chunk in self.here(config).astream(input, config, **kwargs):
+        async for chunk in self.here(config).astream(self._filled(input), config, **kwargs):
             yield chunk
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        yield from self.here(config).transform(input, config, **kwargs)
+        if self._values:
+            yield from super().transform(input, config, **kwargs)  # which waits for the whole input
+        else:
+            yield from self.here(config).transform(input, config, **kwargs)
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        async for chunk in self.here(config).atransform(input, config, **kwargs):
+        made = super() if self._values else self.here(config)
+        async for chunk in made.atransform(input, config, **kwargs):
             yield chunk
 
     def __call__(self, input: Any) -> Any:
@@ -98,13 +107,66 @@ class Trainable(Runnable[Any, Any]):
         """For prompts: what `invoke` gives."""
         return self.invoke(kwargs)
 
+    async def aformat_prompt(self, **kwargs: Any) -> Any:
+        """For prompts: what `ainvoke` gives."""
+        return await self.ainvoke(kwargs)
+
     def format(self, **kwargs: Any) -> str:
         """For prompts: as text."""
         return str(self.invoke(kwargs).to_string())
 
+    async def aformat(self, **kwargs: Any) -> str:
+        """For prompts: as text."""
+        return str((await self.ainvoke(kwargs)).to_string())
+
     def format_messages(self, **kwargs: Any) -> list[Any]:
         """For prompts: as messages."""
         return list(self.invoke(kwargs).to_messages())
+
+    async def aformat_messages(self, **kwargs: Any) -> list[Any]:
+        """For prompts: as messages."""
+        return list((await self.ainvoke(kwargs)).to_messages())
+
+    def partial(self, **values: Any) -> Trainable:
+        """For prompts: one that has these variables already, and learns as this one does.
+
+        Args:
+            values: Texts, or functions that give them at each call.
+        """
+        if not isinstance(self.traced.chain, BasePromptTemplate):
+            raise AttributeError(f"Only a prompt has partial(), not {self.traced.chain!r}.")
+        made = copy.copy(self)
+        made._values = {**self._values, **values}
+        return made
+
+    @property
+    def input_variables(self) -> list[str]:
+        """For prompts: the variables that a call must give."""
+        return [name for name in self.here().input_variables if name not in self._values]
+
+    def __add__(self, other: Any) -> Any:
+        """For prompts: a chain that gives both together; this part of it learns."""
+        if not isinstance(self.traced.chain, BasePromptTemplate):
+            return NotImplemented
+        if not isinstance(other, Runnable):
+            is_text = isinstance(self.traced.chain, StringPromptTemplate)
+            other = (PromptTemplate.from_template("") if is_text else ChatPromptTemplate([])) + other
+        return RunnableParallel(first=self, then=other) | RunnableLambda(_join, name="joined")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "traced" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name in _CHANGING:
+            raise AttributeError(
+                f"{name}() would change a prompt that is trainable; change it, then tal.trainable(it)."
+            )
+        return getattr(self.here(), name)
+
+    def _filled(self, input: Any) -> Any:
+        """An input with the variables that `partial` has given."""
+        if not self._values or not isinstance(input, Mapping):
+            return input
+        return {**{key: value() if callable(value) else value for key, value in self._values.items()}, **input}
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         return super().get_name(suffix, name=name or self.name)
@@ -167,6 +229,14 @@ def middleware(*, system_prompt: str | None = None, tools: Sequence[Any] = (), n
     except ImportError as error:
         raise SettingError("middleware() needs langchain 1.0 or later: pip install langchain.") from error
     return LearningMiddleware(system_prompt, tools, name)
+
+
+def _join(values: Mapping[str, Any]) -> Any:
+    """Two prompts' values as one: text after text, or message after message."""
+    first, then = values["first"], values["then"]
+    if isinstance(first, StringPromptValue):
+        return StringPromptValue(text=first.text + then.to_string())
+    return ChatPromptValue(messages=[*first.to_messages(), *then.to_messages()])
 
 
 def _first(config: Any) -> Any:

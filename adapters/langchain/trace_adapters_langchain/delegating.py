@@ -65,6 +65,25 @@ class Delegate(Runnable[Any, Any]):
         async for chunk in chain.atransform(input, config, **kwargs):
             yield chunk
 
+    @property
+    def name(self) -> str | None:  # type: ignore[override]
+        """The chain's own."""
+        return getattr(self.chain, "name", None)
+
+    def configurable_alternatives(self, which: Any, **options: Any) -> Any:
+        """As runnables have it; this chain, as it runs here, is the default."""
+        return self.bind().configurable_alternatives(which, **options)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "chain" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            return getattr(self._in_force(), name)
+        except AttributeError as error:
+            raise AttributeError(
+                f"Neither {type(self).__name__} nor {type(self.chain).__name__} has {name!r}"
+            ) from error
+
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         return self.chain.get_name(suffix, name=name)
 

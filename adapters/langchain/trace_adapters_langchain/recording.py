@@ -252,6 +252,14 @@ def snapshot(value: Any, depth: int = 0) -> Any:
     return value
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of what an exception holds of the run: frames keep whole streams and batches alive."""
+    current: BaseException | None = error
+    while current is not None and current.__traceback__ is not None:
+        current.__traceback__ = None
+        current = current.__cause__ or current.__context__
+
+
 def _first_generation(response: Any) -> Any:
     """The message or text that a model answered."""
     generations = getattr(response, "generations", None)

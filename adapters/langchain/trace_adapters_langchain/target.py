@@ -264,7 +264,8 @@ class LangchainTarget:
 
     def _call_batch(self, chain: Traced, inputs: list[Any], configs: list[Any], in_a_loop: bool) -> list[Any] | None:
         """The outputs of a batch, exceptions among them; None if it failed as a whole, or was late."""
-        batch = chain._recorded().abatch if in_a_loop else chain._recorded().batch
+        _, recorded = chain._both()
+        batch = recorded.abatch if in_a_loop else recorded.batch
         call = partial(batch, inputs, configs, return_exceptions=True)
         try:
             return list(within(self._timeout_s, partial(in_loop, call) if in_a_loop else call))
@@ -310,7 +311,7 @@ def _traced(program: Any, named: Sequence[str], has_others: bool, trust: str | N
     if isinstance(program, Traced) and not named:
         if trust is not None:
             raise SettingError("Say trust= to tal.trace, which made this chain; here it would come too late.")
-        return program
+        return program.silent()
     if not named and has_others:
         return Traced(program, ())  # nothing inside changes
     return trace(program, trainable=named, trust=trust or "sandbox")

@@ -18,7 +18,6 @@ from trace_adapters import AdapterError, Node, Parameter, ParameterError, Sandbo
 from trace_adapters.extend import Value, check_values
 from trace_adapters_langchain import files, parameters as finding
 from trace_adapters_langchain.chains import rebuilt
-from trace_adapters_langchain.delegating import Delegate
 from trace_adapters_langchain.exporting import export_module
 from trace_adapters_langchain.functions import Terms
 from trace_adapters_langchain.leaves import Source, makes_one_run
@@ -30,11 +29,13 @@ from trace_adapters_langchain.recording import (
     Recorder,
     TracedChain,
     active,
+    forget_frames,
     hearing,
     recording,
     snapshot,
     with_handler,
 )
+from trace_adapters_langchain.remembering import Remembering
 from trace_adapters_langchain.repairs import repaired
 
 _KEPT_CHAINS = 32
@@ -44,16 +45,17 @@ _UNTRUSTED = (
 )
 
 
-class Traced(Delegate, TracedChain):
+class Traced(Remembering, TracedChain):
     """A chain with named parameters; make one with `trace`.
 
     Called as a Runnable it behaves as the chain does, under the values in force: its own, those that an optimizer
-    gave its parameters, or those of `ta.using`. It records only in `node`, `node_batch` and `tal.record`.
+    gave its parameters, or those of `ta.using`. It records in `node` and `node_batch`, within `tal.record`, and, with
+    `record=True`, every call. What it has not itself (`steps`, `messages`, `configurable_fields` …) comes from the
+    chain with the values in force, and is plain, as that is.
 
     Attributes:
         chain: The user's own chain, never changed.
         inventory: Every parameter of the chain, trainable or not.
-        last_trace: The node that the last `node` or `node_batch` gave, of whatever thread; None before.
     """
 
     def __init__(
@@ -63,9 +65,12 @@ class Traced(Delegate, TracedChain):
         values: Mapping[str, Any] | None = None,
         inventory: finding.Inventory | None = None,
         untrusted: Iterable[str] = (),
+        *,
+        record: bool = False,
     ) -> None:
+        super().__init__()
         self.chain = chain
-        self.last_trace: Node | None = None
+        self.records = record
         self.inventory = inventory or finding.Inventory(tuple(found), {}, Terms())
         self._found = tuple(found)
         self._values = {one.key: one.part.value for one in found} | dict(values or {})
@@ -93,8 +98,7 @@ class Traced(Delegate, TracedChain):
             ParameterError: If a key is unknown or a value does not fit; no model was called.
         """
         self.check(values)
-        untrusted = self._untrusted.difference(values)
-        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory, untrusted)
+        return self._twin({**self.values, **values}, self._untrusted.difference(values))
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `ParameterError`, naming the key and the reason, if a value does not fit."""
@@ -159,11 +163,11 @@ class Traced(Delegate, TracedChain):
         self.check(values)
         code = [one.key for one in self._found if one.source is not None and one.key in values]
         untrusted = () if allow_code else [key for key in code if values[key] != own[key]]
-        return Traced(self.chain, self._found, {**self.values, **values}, self.inventory, untrusted)
+        return self._twin({**self.values, **values}, untrusted)
 
     def trust(self) -> Traced:
         """The same with loaded code allowed to run."""
-        return Traced(self.chain, self._found, self.values, self.inventory)
+        return self._twin(self.values, ())
 
     def diff(self, other: Traced | None = None) -> str:
         """What changed since the chain itself, or since another: a unified diff of each parameter; "" if nothing."""
@@ -183,7 +187,7 @@ class Traced(Delegate, TracedChain):
         config = self._known(config, hearing())
         with recording(recorder):
             try:
-                output = self._recorded().invoke(input, config, **kwargs)
+                output = self._both()[1].invoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
         return self._lift(recorder, given, output, error, config, reads)
@@ -195,7 +199,7 @@ class Traced(Delegate, TracedChain):
         config = self._known(config, hearing())
         with recording(recorder):
             try:
-                output = await self._recorded().ainvoke(input, config, **kwargs)
+                output = await self._both()[1].ainvoke(input, config, **kwargs)
             except (Exception, SystemExit) as raised:
                 error = raised
         return self._lift(recorder, given, output, error, config, reads)
@@ -206,7 +210,7 @@ class Traced(Delegate, TracedChain):
         """Call the chain on many inputs in one real batch, and record it; an input that fails gives a failed call."""
         recorders, configs = self._recorders(inputs, config)
         given, reads = snapshot(list(inputs)), self.reads()
-        outputs = self._recorded().batch(list(inputs), configs, return_exceptions=True, **kwargs)
+        outputs = self._both()[1].batch(list(inputs), configs, return_exceptions=True, **kwargs)
         return self._lift_all(recorders, reads, given, outputs, configs)
 
     async def anode_batch(
@@ -215,7 +219,7 @@ class Traced(Delegate, TracedChain):
         """`node_batch`, awaited."""
         recorders, configs = self._recorders(inputs, config)
         given, reads = snapshot(list(inputs)), self.reads()
-        outputs = await self._recorded().abatch(list(inputs), configs, return_exceptions=True, **kwargs)
+        outputs = await self._both()[1].abatch(list(inputs), configs, return_exceptions=True, **kwargs)
         return self._lift_all(recorders, reads, given, outputs, configs)
 
     def reads(self) -> Reads:
@@ -237,8 +241,8 @@ class Traced(Delegate, TracedChain):
         read, sources, chain = reads or self.reads()
         node = Lifting(recorder, read, sources, config).node(chain, input, output, error)
         if error is not None:
-            _forget_frames(error)
-        self.last_trace = node
+            forget_frames(error)
+        self._last = node
         return node
 
     def _lift_all(
@@ -251,8 +255,8 @@ class Traced(Delegate, TracedChain):
     ) -> list[Node]:
         found = []
         for recorder, given, output, config in zip(recorders, inputs, outputs, configs, strict=True):
-            error = output if isinstance(output, BaseException) else None
-            found.append(self._lift(recorder, given, None if error is not None else output, error, config, reads))
+            ended = (None, output) if isinstance(output, BaseException) else (output, None)
+            found.append(self._lift(recorder, given, *ended, config, reads))
         return found
 
     def _recorders(self, inputs: Sequence[Any], config: Any) -> tuple[list[Recorder], list[RunnableConfig]]:
@@ -286,7 +290,7 @@ class Traced(Delegate, TracedChain):
 
     def _both(self) -> tuple[Any, Any]:
         """The chain that runs under the values in force, and the one that runs when it is recorded."""
-        values = {key: parameter.data for key, parameter in self._parameters.items()}
+        values = self.values
         if all(value is self._values[key] for key, value in values.items()):
             return self._own
         key = json.dumps(values, sort_keys=True, ensure_ascii=False, default=repr)
@@ -303,17 +307,14 @@ class Traced(Delegate, TracedChain):
                 self._chains.popitem(last=False)
         return made
 
-    def _recorded(self) -> Any:
-        return self._both()[1]
-
     def _running(self, config: Any) -> tuple[Any, Any]:
         """The chain to run here, and the config to run it with; where somebody records, the run gets a known id."""
         recorders = hearing()
         if not recorders:
             return self._both()[0], config
         if isinstance(config, (list, tuple)):
-            return self._recorded(), [self._known(one, recorders) for one in config]
-        return self._recorded(), self._known(config, recorders)
+            return self._both()[1], [self._known(one, recorders) for one in config]
+        return self._both()[1], self._known(config, recorders)
 
     def _known(self, config: Any, recorders: Sequence[Recorder]) -> Any:
         """A config whose run recorders around this call know as one of this chain."""
@@ -327,15 +328,22 @@ class Traced(Delegate, TracedChain):
             recorder.know(run_id, chain=reads)
         return own
 
+    def silent(self) -> Traced:
+        """The same, recording only where a call asks for its node."""
+        return Traced(self.chain, self._found, self.values, self.inventory, self._untrusted) if self.records else self
+
+    def _twin(self, values: Mapping[str, Any], untrusted: Iterable[str]) -> Traced:
+        return Traced(self.chain, self._found, values, self.inventory, untrusted, record=self.records)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
-        values = copy.deepcopy(self.values, memo)
-        twin = Traced(self.chain, self._found, values, self.inventory, self._untrusted)
+        twin = self._twin(copy.deepcopy(self.values, memo), self._untrusted)
         twin._parameters = copy.deepcopy(self._parameters, memo)  # an object around both may hold them, too
         memo[id(self)] = twin
         return twin
 
     def __reduce__(self) -> Any:
-        return _restore, (self.chain, list(self._parameters), self.inventory.terms, self.values, self._untrusted)
+        told = (self.chain, list(self._parameters), self.inventory.terms, self.values, self._untrusted, self.records)
+        return _restore, told
 
     def __repr__(self) -> str:
         return f"Traced({self.chain!r}, trainable={list(self._parameters)!r})"
@@ -349,6 +357,7 @@ def trace(
     trust: str = "sandbox",
     timeout_s: float = 5.0,
     sandbox: str | None = None,
+    record: bool = False,
 ) -> Traced:
     """Make a chain's parts changeable and its calls recordable.
 
@@ -360,6 +369,7 @@ def trace(
         trust: "sandbox", or "in-process" to run learned code here with all that the function's module reaches.
         timeout_s: Wall-clock limit of one call of learned code in the sandbox.
         sandbox: "auto", "strict", "bwrap" or "monty". Default: what the optimization says, else "auto".
+        record: Whether every call is recorded, for `last_trace`; one call is kept at a time.
 
     Raises:
         AdapterError: If `chain` is no Runnable, or has nothing to train.
@@ -369,23 +379,15 @@ def trace(
         raise AdapterError(f"Expected a LangChain Runnable, got {chain!r}.")
     chain = rebuilt(chain, lambda original, new: original.plain() if isinstance(original, Traced) else new)
     inventory = finding.take_inventory(chain, Terms(uses, trust, timeout_s, sandbox))
-    return Traced(chain, finding.select(inventory, trainable), None, inventory)
+    return Traced(chain, finding.select(inventory, trainable), None, inventory, record=record)
 
 
 def _restore(
-    chain: Any, keys: Sequence[str], terms: Terms, values: Mapping[str, Any], untrusted: Iterable[str]
+    chain: Any, keys: Sequence[str], terms: Terms, values: Mapping[str, Any], untrusted: Iterable[str], record: bool
 ) -> Traced:
     inventory = finding.take_inventory(chain, terms)
     found = [one for one in inventory.found if one.key in keys]
-    return Traced(chain, found, values, inventory, untrusted)
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Let go of what an exception holds of the run: frames keep whole streams and batches alive."""
-    current: BaseException | None = error
-    while current is not None and current.__traceback__ is not None:
-        current.__traceback__ = None
-        current = current.__cause__ or current.__context__
+    return Traced(chain, found, values, inventory, untrusted, record=record)
 
 
 def _own_sources(inventory: finding.Inventory) -> dict[int, Source]:

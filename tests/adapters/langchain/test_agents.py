@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("langgraph")
 
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
-from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
@@ -415,3 +415,78 @@ def test_middleware_needs_something_to_train() -> None:
 def test_a_system_message_may_hold_braces() -> None:
     prompt = tal.trainable(ChatPromptTemplate.from_messages([SystemMessage('{"a": 1}')]), "form")
     assert prompt.format_messages()[0].content == '{"a": 1}'
+
+
+FACE = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{question} {unit}")])
+
+
+async def test_a_trainable_prompt_is_used_like_the_prompt() -> None:
+    """What its users reach for works, with the values that hold where it is used, and each use is a traced run."""
+    ask = tal.trainable(FACE, "ask")
+    given = {"question": "How far?", "unit": "km"}
+    learned = {"ask.human": "{unit}: {question}"}
+    for values, expected in (({}, "How far? km"), (learned, "km: How far?")):
+        with ta.using(values), tal.record() as tape:
+            assert ask.format_messages(**given)[1].content == expected
+            assert (await ask.aformat_messages(**given))[1].content == expected
+            assert (await ask.aformat_prompt(**given)).to_messages()[1].content == expected
+            assert ask.format(**given) == await ask.aformat(**given) == f"System: Be brief.\nHuman: {expected}"
+            assert ask.messages[1].prompt.template == values.get("ask.human", "{question} {unit}")
+        assert len(tape.nodes()) == 5
+        assert all(
+            {p.key for p in ta.propagate(n, "x").parameters} == {"ask.system", "ask.human"} for n in tape.nodes()
+        )
+    assert ask.input_variables == FACE.input_variables
+    assert tal.trainable(PromptTemplate.from_template("Say {x}"), "say").template == "Say {x}"
+    with pytest.raises(AttributeError, match="is trainable; change it first"):
+        ask.append(("human", "more"))
+    with pytest.raises(AttributeError, match="is trainable; change it first"):
+        ask.messages = []
+    with pytest.raises(AttributeError, match="has 'nothing'"):
+        _ = ask.nothing
+
+
+async def test_a_partial_of_a_trainable_prompt_learns_as_it_does() -> None:
+    """In every way to call it; the prompt itself stays as it was."""
+    ask = tal.trainable(FACE, "ask")
+    counted = iter(range(100))
+    half = ask.partial(unit=lambda: f"km{next(counted)}").partial(question="Far?")
+    assert (half.input_variables, ask.partial(unit="m").input_variables) == ([], ["question"])
+    assert ask.input_variables == ["question", "unit"]
+    with ta.using({"ask.human": "{unit}: {question}"}), tal.record() as tape:
+        assert half.format_messages()[1].content == "km0: Far?"
+        assert half.invoke({"question": "Near?"}).messages[1].content == "km1: Near?"
+        assert (await half.ainvoke({})).messages[1].content == "km2: Far?"
+        assert [value.messages[1].content for value in half.batch([{}, {}])] == ["km3: Far?", "km4: Far?"]
+        assert [value.messages[1].content for value in half.stream({})] == ["km5: Far?"]
+        assert [value.messages[1].content for value in half.transform(iter([{}]))] == ["km6: Far?"]
+        assert [value.messages[1].content async for value in half.astream({})] == ["km7: Far?"]
+    assert {p.key for p in ta.propagate(tape.nodes()[0], "x").parameters} == {"ask.system", "ask.human"}
+    target = tal.wrap(RunnableLambda(lambda q: half.format(question=q)), trainable=[half], inputs="question")
+    found = target.run({"ask.human": "{question}, {unit}"}, {"question": "?"}).output
+    assert found.endswith("Human: ?, km8")
+    with pytest.raises(AttributeError, match="Only a prompt has partial"):
+        tal.trainable(write).partial(x=1)
+
+
+def test_what_is_added_to_a_trainable_prompt_stands_behind_it() -> None:
+    """Texts, messages, prompts, trainable ones too; what was trainable learns."""
+    ask, tail = tal.trainable(FACE, "ask"), tal.trainable(ChatPromptTemplate.from_template("Go, {unit}."), "tail")
+    given = {"question": "Far?", "unit": "km"}
+    for other in (
+        "Go, {unit}.",
+        HumanMessage("Go, km."),
+        [HumanMessage("Go, km.")],
+        ChatPromptTemplate.from_template("Go, {unit}."),
+        tail,
+    ):
+        with ta.using({"ask.human": "{unit}: {question}"}):
+            assert [m.content for m in (ask + other).invoke(given).messages] == ["Be brief.", "km: Far?", "Go, km."]
+    with tal.record() as tape:
+        assert (ask + tail).invoke(given).messages[-1].content == "Go, km."
+    keys = {p.key for p in ta.propagate(tape.node(), "x").parameters}
+    assert keys == {"ask.system", "ask.human", "tail.human"}
+    text = tal.trainable("Say {x}", "say") + " to {y}."
+    assert text.invoke({"x": "hi", "y": "you"}).text == "Say hi to you."
+    with pytest.raises(TypeError, match="unsupported operand"):
+        _ = tal.trainable(write) + "x"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
+import inspect
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from langchain_core.messages import SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import ConfigurableField, RunnableGenerator, RunnableLambda, RunnablePassthrough
 
 import trace_adapters as ta
 import trace_adapters_langchain as tal
@@ -209,3 +213,153 @@ def test_lambdas_of_one_line_are_told_apart() -> None:
     texts = [parameter.data for parameter in traced.parameters.values()]
     assert [text.splitlines()[1].strip() for text in texts] == ["return x + 1", "return x * 10"]
     assert not any(key[-1].isdigit() and "_" in key[-2:] for key in traced.parameters)
+
+
+def keys_of(node: Any) -> list[str]:
+    return [parameter.key for parameter in ta.propagate(node, "x").parameters]
+
+
+async def test_with_record_every_call_leaves_its_trace(qa: Any) -> None:
+    """The last one, of each way to call, and nothing else: the user's outputs stay as they are."""
+    ways = [
+        lambda t, x: t.invoke(x),
+        lambda t, x: t.batch([x])[0],
+        lambda t, x: "".join(t.stream(x)),
+        lambda t, x: "".join(t.transform(iter([x]))),
+    ]
+    for number, way in enumerate(ways):
+        traced = tal.trace(qa, record=True)
+        given = {"topic": "math", "question": str(number)}
+        assert way(traced, given) == "four"
+        assert traced.last_trace.data == "four"
+        assert traced.last_trace is traced.last_trace  # lifted once
+        assert keys_of(traced.last_trace) == ["prompt.system", "prompt.human", "extract_answer"]
+        assert str(number) in str(ta.propagate(traced.last_trace, "x").to_json())
+    traced = tal.trace(qa, record=True)
+    assert await traced.ainvoke(INPUT) == (await traced.abatch([INPUT]))[0] == "four"
+    assert [chunk async for chunk in traced.astream(INPUT)] == ["four"]
+    events = [event["event"] async for event in traced.astream_events(INPUT, version="v2")]
+    assert events == [event["event"] async for event in qa.astream_events(INPUT, version="v2")]
+    assert keys_of(traced.last_trace) == ["prompt.system", "prompt.human", "extract_answer"]
+
+
+async def call(way: Any, traced: Any) -> Any:
+    made = way(traced)
+    return await made if inspect.isawaitable(made) else made
+
+
+async def test_with_record_a_failed_call_is_a_node_and_is_raised() -> None:
+    """With its traceback: the exception is the user's."""
+
+    def fail(x: int) -> int:
+        raise ZeroDivisionError("none")
+
+    async def first(traced: Any) -> Any:
+        return [chunk async for chunk in traced.astream(1)]
+
+    for way in (
+        lambda t: t.invoke(1),
+        lambda t: t.batch([1]),
+        lambda t: list(t.stream(1)),
+        lambda t: t.ainvoke(1),
+        lambda t: t.abatch([1]),
+        first,
+    ):
+        traced = tal.trace(RunnableLambda(lambda x: x) | RunnableLambda(fail), "fail", record=True)
+        with pytest.raises(ZeroDivisionError) as caught:
+            await call(way, traced)
+        assert traced.last_trace.failed
+        assert traced.last_trace.data is caught.value
+        assert traced.last_trace.place[1].strip() == 'raise ZeroDivisionError("none")'
+        assert any(entry.name == "fail" for entry in caught.traceback)
+
+
+def test_a_stream_that_is_left_early_leaves_what_came() -> None:
+    """And its reader's own calls, between two chunks, are not part of it."""
+
+    def count(chunks: Any) -> Any:
+        for chunk in chunks:
+            yield from range(chunk)
+
+    traced = tal.trace(RunnableLambda(lambda x: x + 0) | RunnableGenerator(count), "code", record=True)
+    chunks = traced.stream(1000)
+    assert next(chunks) == 0
+    RunnableLambda(shout).invoke("between")
+    assert next(chunks) == 1
+    chunks.close()
+    assert "shout" not in str(ta.propagate(traced.last_trace, "x").to_json())
+    assert traced.invoke(3) == 3
+    assert traced.last_trace.data == 3
+
+
+def test_the_last_trace_is_one_whole_run_under_threads(qa: Any) -> None:
+    """Whichever ended last; never a mixture, and one run is held, not all."""
+
+    def echo(x: int) -> int:
+        return x
+
+    traced = tal.trace(RunnableLambda(echo) | RunnableLambda(lambda x: -x), "echo", record=True)
+    seen = []
+
+    def work(x: int) -> int:
+        found = traced.invoke(x)
+        seen.append(traced.last_trace)
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(200))) == [-x for x in range(200)]
+    for node in seen:
+        assert node.data in range(-199, 1)
+        assert [n.data for n in ta.propagate(node, "x").nodes if n.name == "input"] in ([-node.data], [])
+        assert keys_of(node) == ["echo"]
+    kept = weakref.ref(traced.last_trace)
+    seen.clear()
+    del node
+    traced.invoke(1)
+    gc.collect()
+    assert kept() is None
+
+
+def test_record_is_kept_by_what_is_made_of_it(qa: Any) -> None:
+    traced = tal.trace(qa, record=True)
+    for other in (traced.with_values({"prompt.system": "Explain {topic}."}), copy.deepcopy(traced), traced.trust()):
+        assert other.last_trace is None
+        other.invoke(INPUT)
+        assert keys_of(other.last_trace) == ["prompt.system", "prompt.human", "extract_answer"]
+    with tal.record() as tape:  # a block around hears the same
+        traced.invoke(INPUT)
+    assert tape.node().data == traced.last_trace.data == "four"
+    assert keys_of(tape.node()) == keys_of(traced.last_trace)
+
+
+def test_what_users_reach_for_is_there(qa: Any) -> None:
+    """Attributes of the chain's own type, with the values in force; what is nowhere is named."""
+    traced = tal.trace(qa.with_config(run_name="qa").bound)
+    assert traced.name == qa.name
+    assert tal.trace(RunnableLambda(shout)).name == getattr(RunnableLambda(shout), "name", None)
+    assert traced.first is qa.first
+    assert traced.last is traced.steps[-1]
+    assert traced.middle == qa.middle
+    other = traced.with_values({"prompt.system": "Explain {topic}."})
+    assert other.first.messages[0].prompt.template == "Explain {topic}."
+    with ta.using({"prompt.system": "Tell {topic}."}):
+        assert traced.steps[0].messages[0].prompt.template == "Tell {topic}."
+    prompt = tal.trace(ChatPromptTemplate.from_messages([("human", "{q} {r}")]))
+    assert prompt.input_variables == ["q", "r"]
+    assert prompt.partial(q="1").invoke({"r": "2"}).to_string() == "Human: 1 2"
+    with pytest.raises(AttributeError, match="Neither Traced nor RunnableSequence has 'stepps'"):
+        _ = traced.stepps
+    assert not hasattr(traced, "__fspath__")
+
+
+def test_a_traced_chain_may_be_configured(answering: Any) -> None:
+    """As an alternative it stays traced; fields are those of the plain chain."""
+    traced = tal.trace(PromptTemplate.from_template("{q}!"), record=True)
+    either = traced.configurable_alternatives(
+        ConfigurableField(id="which"), default_key="own", other=RunnableLambda(str)
+    )
+    assert either.invoke({"q": "a"}).text == "a!"
+    assert keys_of(traced.last_trace) == ["prompt"]
+    assert either.with_config(configurable={"which": "other"}).invoke({"q": "a"}) == "{'q': 'a'}"
+    fields = traced.configurable_fields(template=ConfigurableField(id="template"))
+    assert fields.with_config(configurable={"template": "{q}?"}).invoke({"q": "a"}).text == "a?"
