@@ -19,6 +19,7 @@ from trace_adapters_langchain.traced import Traced, trace
 
 _KEPT = 16
 _CHANGING = ("append", "extend")  # methods of prompts that change them in place
+_FIELDS = ("messages", "template", "examples", "partial_variables", "input_variables")
 _FIXED = "{} would change a prompt that is trainable; change it first, then tal.trainable(it)."
 
 
@@ -157,10 +158,13 @@ class Trainable(Runnable[Any, Any]):
         if name.startswith("_") or "traced" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name in _CHANGING:
-            raise AttributeError(
-                f"{name}() would change a prompt that is trainable; change it, then tal.trainable(it)."
-            )
+            raise AttributeError(_FIXED.format(name))
         return getattr(self.here(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIELDS:
+            raise AttributeError(_FIXED.format(name))
+        super().__setattr__(name, value)
 
     def _filled(self, input: Any) -> Any:
         """An input with the variables that `partial` has given."""
