@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def run(tmp_path: Path, **options: Any) -> Any:
         ({"objective": 5}, SettingError, "objective"),
         ({"listener": "print"}, SettingError, "listener"),
         ({"executor": 4}, SettingError, "executor"),
+        ({"executor": ProcessPoolExecutor(1)}, SettingError, "executor must run jobs in this process"),
         ({"store": 5}, SettingError, "store"),
         ({"study": 5}, SettingError, "study"),
         ({"study": ""}, SettingError, "study"),

@@ -7,7 +7,7 @@ import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -385,6 +385,10 @@ def _require_kinds(metric: Any, store: Any, study: Any, executor: Any, objective
         raise SettingError(f"study must be a name, got {study!r}; leave it out to get one.")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise SettingError(f"executor must have submit(), as those of concurrent.futures, got {executor!r}.")
+    if isinstance(executor, ProcessPoolExecutor):
+        raise SettingError(
+            "executor must run jobs in this process, as a ThreadPoolExecutor does; got one of processes."
+        )
     if objective is not None and not isinstance(objective, str):
         raise SettingError(f"objective must be a text, got {objective!r}.")
     if listener is not None and not callable(listener):
