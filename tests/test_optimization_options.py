@@ -70,6 +70,12 @@ def run(tmp_path: Path, **options: Any) -> Any:
         ({"store": 5}, SettingError, "store"),
         ({"study": 5}, SettingError, "study"),
         ({"study": ""}, SettingError, "study"),
+        (
+            {"trainset": [{"q": 1, "id": ""}]},
+            ta.DataError,
+            "Example 1 of trainset cannot be kept",
+        ),
+        ({"trainset": [{"q": 1}, {"q": 1, "id": "x" * 200}]}, ta.DataError, "Example 2 of trainset"),
         ({"optimizer": 5}, SettingError, "optimizer"),
         ({"optimizer": ta.OptoPrime}, SettingError, "optimizer"),
         ({"valset": [{"q": 1}, {"q": 2}], "budget": 1}, SettingError, "budget of 1 .* 2 examples"),
@@ -154,3 +160,15 @@ def test_a_model_of_unknown_price_is_named_once(tmp_path: Path, caplog: pytest.L
         assert caplog.messages == []
         run(tmp_path, lm=oracle, max_steps=3, budget=ta.Budget(usd=1.0, metric_calls=100))
     assert caplog.messages == ["the price of oracle is unknown: calls do not count against usd; give price= or tokens="]
+
+
+def test_a_value_that_json_would_change_is_refused(tmp_path: Path) -> None:
+    """A resumed run would go on with a list where the first one had a tuple."""
+    with pytest.raises(ta.ParameterError, match=r"'n' would become \[1, 2\] in a study; .* lists instead of tuples"):
+        run(tmp_path, program=ta.wrap(lambda q: None, parameters=[ta.node((1, 2), name="n", trainable=True)]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_examples_may_come_from_a_generator_and_without_ids(tmp_path: Path) -> None:
+    result = run(tmp_path, trainset=({"q": q, "id": None} for q in (1, 2)), max_steps=0)
+    assert {record.example_id for record in result.study.evaluations()} == {"0", "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,15 @@ from functools import partial
 from typing import Any
 
 from trace_adapters.confining import check_sandbox, confining
-from trace_adapters.errors import DataError, MetricError, SettingError, StoreError, StudyExists, StudyNotFound
+from trace_adapters.errors import (
+    DataError,
+    MetricError,
+    ParameterError,
+    SettingError,
+    StoreError,
+    StudyExists,
+    StudyNotFound,
+)
 from trace_adapters.evaluation import Evaluator
 from trace_adapters.lm import LanguageModel, as_lm
 from trace_adapters.lm.ledger import CallRecord, record_calls
@@ -29,8 +38,10 @@ from trace_adapters.search.budget import Budget, Meter
 from trace_adapters.search.loop import TRAIN, VALIDATION, Search
 from trace_adapters.search.policy import Greedy
 from trace_adapters.search.settings import SearchSettings, require_whole
+from trace_adapters.study.schema import NAME_LENGTH
 from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
+from trace_adapters.study.values import candidate_key, require_name
 from trace_adapters.targets import ASYNC_METRIC, Target, wrap
 from trace_adapters.threads import threads
 
@@ -136,6 +147,7 @@ def optimize(
         SettingError: For options that cannot work.
         DataError: For an empty training or validation set, an example that lacks an argument of the program, or two
             different examples in one set with the same id.
+        ParameterError: If the program starts from a value that a study cannot keep.
         MetricError: If the metric fails: the study keeps what was done.
         ModelError: If a model cannot be reached: go on later with `resume=True`.
         SandboxUnavailable: If this machine does not have the sandbox.
@@ -147,10 +159,8 @@ def optimize(
         raise SettingError("resume=True needs the name of the study to go on with: study='...'.")
     _require_kinds(metric, store, study, executor, objective, listener)
     target = wrap(program)
-    train, validation = (
-        _examples(trainset, "trainset"),
-        _examples(trainset if valset is None else valset, "valset"),
-    )
+    train = _examples(trainset, "trainset")
+    validation = train if valset is None else _examples(valset, "valset")
     parameters = target.parameters()
     if not parameters:
         raise SettingError(
@@ -181,6 +191,7 @@ def optimize(
     )
     base = {key: parameter.data for key, parameter in parameters.items()}
     check_values(parameters, base)
+    _require_kept(base)
     config = {
         "minibatch_size": minibatch_size,
         "proposals": settings.proposals,
@@ -355,11 +366,30 @@ def _require_own_ids(target: Target, examples: Sequence[Any], name: str) -> None
     met: dict[str, tuple[int, str]] = {}
     for position, example in enumerate(examples):
         key, text = target.example_id(example, position), target.example_text(example)
+        try:
+            require_name("its id", key, NAME_LENGTH)
+        except StoreError as error:
+            raise DataError(f"Example {position + 1} of {name} cannot be kept: {error}.") from error
         first, known = met.setdefault(key, (position, text))
         if text != known:
             raise DataError(
                 f"Examples {first + 1} and {position + 1} of {name} differ, and both have the id {key!r}; give each an "
                 "id of its own, or none."
+            )
+
+
+def _require_kept(base: Mapping[str, Any]) -> None:
+    """Refuse values that a study would give back as others.
+
+    Raises:
+        ParameterError: If one is no JSON, or has a tuple in it, of which JSON makes a list.
+    """
+    candidate_key(base)
+    for key, value in base.items():
+        if json.loads(json.dumps(value)) != value:
+            raise ParameterError(
+                f"The value of {key!r} would become {json.loads(json.dumps(value))!r} in a study; "
+                f"it is {value!r}. Use lists instead of tuples."
             )
 
 
@@ -386,9 +416,7 @@ def _require_kinds(metric: Any, store: Any, study: Any, executor: Any, objective
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise SettingError(f"executor must have submit(), as those of concurrent.futures, got {executor!r}.")
     if isinstance(executor, ProcessPoolExecutor):
-        raise SettingError(
-            "executor must run jobs in this process, as a ThreadPoolExecutor does; got one of processes."
-        )
+        raise SettingError("executor must run jobs in this process, as a ThreadPoolExecutor does, not in others.")
     if objective is not None and not isinstance(objective, str):
         raise SettingError(f"objective must be a text, got {objective!r}.")
     if listener is not None and not callable(listener):

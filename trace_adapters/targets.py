@@ -189,7 +189,8 @@ class PythonTarget:
         return call_metric(metric, example, run.output)
 
     def example_id(self, example: Any, position: int) -> str:
-        return str(example["id"]) if isinstance(example, Mapping) and "id" in example else str(position)
+        given = example.get("id") if isinstance(example, Mapping) else None
+        return str(position) if given is None else str(given)
 
     def example_text(self, example: Any) -> str:
         return repr_of(example)
