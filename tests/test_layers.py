@@ -29,12 +29,13 @@ FLOORS = (
     ("bundles", "traces", "study"),
     ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
     ("confining", "targets", "progress"),
-    ("evaluation", "optimization"),
+    ("accepting", "evaluation", "optimization"),
     ("report", "cli"),
 )
 BESIDE = {
     ("exporting", "recording"),
     ("optimization", "evaluation"),
+    ("optimization", "accepting"),
     ("sandbox", "code"),
     ("search", "optimizers"),
     ("source_compiling", "source_checks"),

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from trace_adapters.accepting import digest_of, read_examples, require_kept, require_kinds, require_usable
 from trace_adapters.confining import check_sandbox, confining
-from trace_adapters.errors import (
-    DataError,
-    MetricError,
-    ParameterError,
-    SettingError,
-    StoreError,
-    StudyExists,
-    StudyNotFound,
-)
+from trace_adapters.errors import SettingError, StoreError, StudyExists, StudyNotFound
 from trace_adapters.evaluation import Evaluator
 from trace_adapters.lm import LanguageModel, as_lm
 from trace_adapters.lm.ledger import CallRecord, record_calls
@@ -38,11 +28,9 @@ from trace_adapters.search.budget import Budget, Meter
 from trace_adapters.search.loop import TRAIN, VALIDATION, Search
 from trace_adapters.search.policy import Greedy
 from trace_adapters.search.settings import SearchSettings, require_whole
-from trace_adapters.study.schema import NAME_LENGTH
 from trace_adapters.study.store import Store
 from trace_adapters.study.study import Study
-from trace_adapters.study.values import candidate_key, require_name
-from trace_adapters.targets import ASYNC_METRIC, Target, wrap
+from trace_adapters.targets import Target, wrap
 from trace_adapters.threads import threads
 
 ASKING: dict[str, type[OptoPrime] | type[TextGrad]] = {"optoprime": OptoPrime, "textgrad": TextGrad}  # of a model
@@ -157,19 +145,18 @@ def optimize(
         raise SettingError(f"search is 'greedy' in this version, got {search!r}.")
     if resume and study is None:
         raise SettingError("resume=True needs the name of the study to go on with: study='...'.")
-    _require_kinds(metric, store, study, executor, objective, listener)
+    require_kinds(metric, store, study, executor, objective, listener)
     target = wrap(program)
-    train = _examples(trainset, "trainset")
-    validation = train if valset is None else _examples(valset, "valset")
+    train = read_examples(trainset, "trainset")
+    validation = train if valset is None else read_examples(valset, "valset")
     parameters = target.parameters()
     if not parameters:
         raise SettingError(
             f"{type(target.program).__name__} has no trainable parameter; declare one, e.g. "
             "node(..., trainable=True), or freeze less of what there is."
         )
-    for examples, name in ((train, "trainset"), (validation, "valset")):
-        _require_fit(target, examples)
-        _require_own_ids(target, examples, name)
+    require_usable(target, train, "trainset")
+    require_usable(target, validation, "valset")
     check_sandbox(sandbox, parameters.values())
     limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
     if limits.metric_calls is not None and limits.metric_calls < len(validation):
@@ -191,13 +178,13 @@ def optimize(
     )
     base = {key: parameter.data for key, parameter in parameters.items()}
     check_values(parameters, base)
-    _require_kept(base)
+    require_kept(base)
     config = {
         "minibatch_size": minibatch_size,
         "proposals": settings.proposals,
         "optimizers": [o.name for o in optimizers],
         "search": search,
-        "examples": _digest(target, train, validation),
+        "examples": digest_of(target, train, validation),
     }
     opened = store if isinstance(store, Store) else Store.open(store)
     stem = type(target.program).__name__
@@ -342,85 +329,9 @@ def _optimizer(
     raise SettingError(f"An optimizer is a name or an object with suggest, observe and tell, got {chosen!r}.")
 
 
-def _examples(examples: Any, name: str) -> list[Any]:
-    if isinstance(examples, str | bytes | Mapping):
-        raise DataError(f"{name} must be a sequence of examples, got a single {type(examples).__name__}.")
-    try:
-        found = list(examples)
-    except TypeError as error:
-        raise DataError(f"{name} must be a sequence of examples, got {examples!r}.") from error
-    if not found:
-        raise DataError(f"{name} is empty; give at least one example.")
-    return found
-
-
-def _require_fit(target: Target, examples: Sequence[Any]) -> None:
-    """Ask the target, if it can say, whether its program can take the examples."""
-    check: Callable[[Any], None] = getattr(target, "check_example", lambda _: None)
-    for example in examples:
-        check(example)
-
-
-def _require_own_ids(target: Target, examples: Sequence[Any], name: str) -> None:
-    """Refuse different examples with one id: an example runs once, and the others would get its score."""
-    met: dict[str, tuple[int, str]] = {}
-    for position, example in enumerate(examples):
-        key, text = target.example_id(example, position), target.example_text(example)
-        try:
-            require_name("its id", key, NAME_LENGTH)
-        except StoreError as error:
-            raise DataError(f"Example {position + 1} of {name} cannot be kept: {error}.") from error
-        first, known = met.setdefault(key, (position, text))
-        if text != known:
-            raise DataError(
-                f"Examples {first + 1} and {position + 1} of {name} differ, and both have the id {key!r}; give each an "
-                "id of its own, or none."
-            )
-
-
-def _require_kept(base: Mapping[str, Any]) -> None:
-    """Refuse values that a study would give back as others.
-
-    Raises:
-        ParameterError: If one is no JSON, or has a tuple in it, of which JSON makes a list.
-    """
-    candidate_key(base)
-    for key, value in base.items():
-        if json.loads(json.dumps(value)) != value:
-            raise ParameterError(
-                f"The value of {key!r} would become {json.loads(json.dumps(value))!r} in a study; "
-                f"it is {value!r}. Use lists instead of tuples."
-            )
-
-
-def _digest(target: Target, *splits: Sequence[Any]) -> str:
-    names = [[target.example_id(e, n) + target.example_text(e) for n, e in enumerate(split)] for split in splits]
-    return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
-
-
 def _spent(kept: Study) -> tuple[int, float]:
     totals = kept.totals()
     return sum(t.tokens_in + t.tokens_out for t in totals), sum(t.cost_usd or 0.0 for t in totals)
-
-
-def _require_kinds(metric: Any, store: Any, study: Any, executor: Any, objective: Any, listener: Any) -> None:
-    """Refuse what would be noticed only after something was written."""
-    if not callable(metric):
-        raise SettingError(f"metric must be a function of (example, output), got {metric!r}.")
-    if inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(type(metric).__call__):
-        raise MetricError(ASYNC_METRIC)
-    if not isinstance(store, str | os.PathLike | Store):
-        raise SettingError(f"store must be a URL, a path or a ta.Store, got {store!r}.")
-    if study is not None and not (isinstance(study, str) and study):
-        raise SettingError(f"study must be a name, got {study!r}; leave it out to get one.")
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise SettingError(f"executor must have submit(), as those of concurrent.futures, got {executor!r}.")
-    if isinstance(executor, ProcessPoolExecutor):
-        raise SettingError("executor must run jobs in this process, as a ThreadPoolExecutor does, not in others.")
-    if objective is not None and not isinstance(objective, str):
-        raise SettingError(f"objective must be a text, got {objective!r}.")
-    if listener is not None and not callable(listener):
-        raise SettingError(f"listener must be a function of (kind, facts), got {listener!r}.")
 
 
 def _announce(
