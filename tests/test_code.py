@@ -27,6 +27,7 @@ from trace_adapters.code import (
     spec_of,
 )
 from trace_adapters.errors import CodeError, ParameterError
+from trace_adapters.source_surroundings import used_names
 
 LIMIT = 3
 WORDS = ["yes", "no"]
@@ -365,3 +366,18 @@ def test_lines_of_a_string_in_an_indented_function_stay_as_they_are():
     text = read_source(inner).text
     assert text.startswith("def inner(x):\n    return")
     assert load_function(text, "inner", {})("a") == inner("a")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters are of Python 3.12")
+def test_names_that_type_parameters_of_a_class_use_are_seen():
+    """Python 3.12 reads them by an instruction of their own."""
+    names: dict[str, object] = {}
+    exec(
+        "def f(x):\n"
+        "    class C:\n"
+        "        def m[T: Bound](self) -> T: return self\n"
+        "        type A = Alias\n"
+        "    return C\n",
+        names,
+    )
+    assert used_names(names["f"].__code__) >= {"Bound", "Alias"}

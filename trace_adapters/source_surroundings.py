@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 MAX_CONSTANT_CHARS = 16_384
-_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})  # the last since Python 3.12
 
 
 def closure_values(function: types.FunctionType) -> dict[str, Any]:
