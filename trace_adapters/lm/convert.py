@@ -73,6 +73,7 @@ def as_lm(model: Any, *, name: str | None = None, profile: Profile | None = None
     raise AdapterError(
         "expected a language model (a LanguageModel, a name, an openai client, a model object called with messages=, "
         f"a chat model with invoke, an engine with generate, or a function of a prompt), got {model!r}"
+        + ("; make an instance of it" if isinstance(model, type) else "")
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import trace_adapters as ta
+from trace_adapters import AdapterError
 from trace_adapters.extend import LanguageModel
 from trace_adapters_textgrad import shims
 
@@ -25,7 +26,7 @@ def as_lm(engine: Any, *, name: str | None = None) -> LanguageModel:
     """
     if isinstance(engine, Engine):
         return engine.lm
-    return ta.as_lm(shims.tg.get_engine(engine) if isinstance(engine, str) else engine, name=name)
+    return ta.as_lm(_engine_named(engine) if isinstance(engine, str) else engine, name=name)
 
 
 def as_engine(lm: Any, *, name: str | None = None) -> Any:
@@ -65,6 +66,16 @@ class Engine(shims.EngineLM):  # type: ignore[misc]
 
     def __call__(self, content: Any, system_prompt: str | None = None, **options: Any) -> str:
         return self.generate(content, system_prompt, **options)
+
+
+def _engine_named(name: str) -> Any:
+    try:
+        return shims.tg.get_engine(name)
+    except ValueError as error:
+        raise AdapterError(
+            f"TextGrad makes no engine of the name {name!r}: {error}. Give ta.LM({name!r}, base_url=...), or the name "
+            f"'experimental:{name}' for its engine on litellm."
+        ) from error
 
 
 def _takes_system_prompt(lm: Any) -> bool:

@@ -275,7 +275,7 @@ class Trainer:
         """The losses, and what the program or a backward pass of TextGrad's own put on the parameters."""
         found: dict[Any, str] = {}
         for variable in self.parameters:
-            said = {gradient.value for gradient in variable.gradients if not isinstance(gradient, _Shown)}
+            said = {gradient.value for gradient in list(variable.gradients) if not isinstance(gradient, _Shown)}
             found[variable] = "\n".join(sorted(text for text in said if text.strip()))
         given = {variable: text for variable, text in found.items() if text}
         return replace(

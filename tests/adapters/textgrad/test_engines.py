@@ -79,3 +79,15 @@ def test_engines_and_names_stay_as_they_are(engine):
     assert (tat.as_engine("gpt-4o"), tat.as_engine(None)) == ("gpt-4o", None)
     with pytest.raises(ta.AdapterError, match="expected a language model"):
         tat.as_lm(3)
+
+
+def test_what_is_no_engine_is_told_with_what_to_do():
+    """A name that TextGrad does not know, a class instead of an engine, a client without a model."""
+    openai = pytest.importorskip("openai")
+    with pytest.raises(ta.AdapterError, match=r"no engine of the name 'gpt-5'.*'experimental:gpt-5'"):
+        tat.as_lm("gpt-5")
+    with pytest.raises(ta.AdapterError, match="make an instance of it"):
+        tat.as_lm(tg.EngineLM)
+    prompt = tg.Variable("Be brief.", role_description="system prompt")
+    with pytest.raises(ta.SettingError, match="name="):
+        tat.TGD([prompt], engine=openai.OpenAI(api_key="none"))

@@ -138,8 +138,12 @@ def test_sessions_nest(engine, prompt, proposing):
 
 def test_numpy_integers_make_variables_inside():
     """TextGrad 0.1.8 refuses them, with one warning they are taken inside; what is refused for good stays refused."""
-    with pytest.raises(AssertionError):
+    try:
         tg.Variable(np.int64(3), role_description="a number")
+    except AssertionError:
+        pass
+    else:
+        pytest.skip("this TextGrad takes them itself")
     with tat.patched(), warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.warns(UserWarning, match=r"no Variable of a numpy\.int64"):
