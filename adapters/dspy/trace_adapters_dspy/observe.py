@@ -110,7 +110,7 @@ class Recorder:
         path = self.path(predictor)
         if path is None:
             return []
-        replaced = {"instructions": "signature" in given, "demos": "demos" in given}
+        replaced = {"instructions": _has_other_instructions(predictor, given), "demos": "demos" in given}
         kinds = [kind for kind, is_replaced in replaced.items() if not is_replaced]
         found = [(f"__{kind}__", self.values.get(key_of(path, kind))) for kind in kinds]
         return [(name, value) for name, value in found if value is not None]
@@ -313,6 +313,12 @@ def unpack(value: Any) -> Any:
 def describe_signature(signature: Any) -> str:
     """`question, context -> answer`."""
     return f"{', '.join(signature.input_fields)} -> {', '.join(signature.output_fields)}"
+
+
+def _has_other_instructions(predictor: Any, given: Mapping[str, Any]) -> bool:
+    """Whether a call was given instructions of its own; programs also extend those of the predictor for one call."""
+    own, first = predictor.signature, predictor.signature.instructions.partition("\n")[0]
+    return first not in getattr(given.get("signature", own), "instructions", "")
 
 
 def _identifier(path: str) -> str:

@@ -14,7 +14,7 @@ import trace_adapters as ta
 from trace_adapters.extend import count_tokens
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.models import as_lm
-from trace_adapters_dspy.target import DspyTarget, listed, read_inputs
+from trace_adapters_dspy.target import DspyTarget, listed
 
 _STORE = "sqlite:///study.db"
 
@@ -177,9 +177,9 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         """
         if teacher is not None:
             raise ta.SettingError("TraceOptimizer takes no teacher: the student learns from its own runs.")
-        train = _examples(trainset, "trainset")
-        validation = _examples(() if valset is None else valset, "valset") or None
         target = self._target(student)
+        train = _examples(target, trainset, "trainset")
+        validation = _examples(target, () if valset is None else valset, "valset") or None
         _require_models(student)
         result = ta.optimize(
             target,
@@ -205,8 +205,8 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
     def estimate(self, student: Any, trainset: Sequence[Any], valset: Sequence[Any] | None = None) -> Estimate:
         """What `compile` with these arguments may cost at most; asks no model and runs nothing."""
         target = self._target(student)
-        train = _examples(trainset, "trainset")
-        chosen = _examples(() if valset is None else valset, "valset") or train
+        train = _examples(target, trainset, "trainset")
+        chosen = _examples(target, () if valset is None else valset, "valset") or train
         runs = self.budget.metric_calls if self.budget is not None else max(200, 50 * len(chosen))
         if runs is None:
             raise ta.SettingError("Only a budget with metric_calls can be estimated.")
@@ -247,12 +247,12 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         return target
 
 
-def _examples(examples: Any, name: str) -> list[Any]:
+def _examples(target: DspyTarget, examples: Any, name: str) -> list[Any]:
     if not isinstance(examples, Iterable):
         raise ta.DataError(f"{name} must be a sequence of dspy.Examples, got {examples!r}.")
     found = list(examples)
     for example in found:
-        read_inputs(example)
+        target.inputs(example)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import dspy
 
-from trace_adapters import DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
+from trace_adapters import AdapterError, DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
 from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.copies import shared_parts
@@ -37,7 +38,7 @@ class DspyTarget:
         freeze: See `attach.parameters`; one glob may stand alone.
 
     Raises:
-        AdapterError: If `program` is no `dspy.Module`.
+        AdapterError: If `program` is no `dspy.Module`, or cannot be called.
         SettingError: If an option names nothing.
     """
 
@@ -50,6 +51,7 @@ class DspyTarget:
     ) -> None:
         self.program = program
         self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
+        self._signature = _call_signature(program)
         self._names = {one.path: one.attribute for one in attach.declared(program)}
         self._shared = shared_parts(program)
         self._overrides = shims.context_overrides()
@@ -70,16 +72,32 @@ class DspyTarget:
         check_values(self._parameters, candidate)
         return attach.apply(self.program, candidate, shared=self._shared)
 
+    def inputs(self, example: Any) -> dict[str, Any]:
+        """The keyword arguments that an example gives to the program; lists are copies, which it may extend.
+
+        Raises:
+            DataError: If it is no example, does not say which fields are inputs, or has others than the program takes.
+        """
+        inputs = _read_inputs(example)
+        try:
+            self._signature.bind(**inputs)
+        except TypeError as error:
+            raise DataError(
+                f"{type(self.program).__name__} takes {', '.join(self._signature.parameters) or 'nothing'}, and the "
+                f"example {example!r} gives it {', '.join(inputs) or 'nothing'}: {error}."
+            ) from error
+        return inputs
+
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         """Run one example and record it.
 
         Raises:
-            DataError: If the example does not say which fields are inputs.
+            DataError: If the example does not say which fields are inputs, or the program does not take them.
             ModelError: If a model's server, key or address is at fault.
             SandboxUnavailable: If this machine does not have the sandbox that a function asks for, or Deno, which runs
                 the code of DSPy's own modules.
         """
-        inputs = read_inputs(example)
+        inputs = self.inputs(example)
         program, paths = self._program_of(candidate)
         read = {
             key: Value(candidate.get(key, parameter.data), parameter) for key, parameter in self._parameters.items()
@@ -165,12 +183,7 @@ def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
-def read_inputs(example: Any) -> dict[str, Any]:
-    """The keyword arguments that an example gives to a program; what a program adds to a list stays out of it.
-
-    Raises:
-        DataError: If it is no example, or does not say which fields are inputs.
-    """
+def _read_inputs(example: Any) -> dict[str, Any]:
     if not isinstance(example, dspy.Example):
         raise DataError(f"Expected a dspy.Example, got {example!r}.")
     try:
@@ -179,6 +192,27 @@ def read_inputs(example: Any) -> dict[str, Any]:
         raise DataError(
             f"The example {example!r} does not say which fields are inputs; use example.with_inputs('question', ...)."
         ) from error
+
+
+def _call_signature(program: Any) -> inspect.Signature:
+    """What a program may be called with; anything if that cannot be known.
+
+    Raises:
+        AdapterError: If the program has neither `forward` nor `aforward`.
+    """
+    kind = type(program)
+    anything = inspect.Signature([inspect.Parameter("inputs", inspect.Parameter.VAR_KEYWORD)])
+    if kind.__call__ is not dspy.Module.__call__:
+        return anything
+    name = "forward" if getattr(kind, "forward", None) is not None else "aforward"
+    try:
+        return inspect.signature(object.__getattribute__(program, name))  # DSPy warns of other ways to get it
+    except AttributeError:
+        raise AdapterError(
+            f"{kind.__name__} has neither forward() nor aforward(), by which a dspy.Module is called."
+        ) from None
+    except (TypeError, ValueError):
+        return anything
 
 
 def _own(value: Any) -> Any:

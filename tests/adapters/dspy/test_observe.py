@@ -298,6 +298,21 @@ def test_react_and_its_tools(scripted: Any) -> None:
     assert {"react.instructions", "extract.instructions"} <= keys
 
 
+def test_instructions_that_a_program_extends_for_one_call_were_read(step_lm: Any) -> None:
+    class Extending(Stages):
+        def forward(self, text: str) -> Any:
+            one = self.first.signature
+            extended = self.first(text=text, signature=one.with_instructions(f"{one.instructions}\nToday is Friday."))
+            return self.second(text=extended.text2, signature="text -> text2")
+
+    program = Extending()
+    with tad.record(program) as tape:
+        program(text="one")
+    keys = {p.key for p in ta.propagate(tape.node(), "x").parameters}
+    assert keys >= {"first.instructions"}
+    assert "second.instructions" not in keys
+
+
 def test_tools_are_shown_as_the_model_sees_them() -> None:
     """The address of a tool's code in memory would make each process ask another question."""
     tape = Tape(unpack)

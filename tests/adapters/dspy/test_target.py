@@ -352,6 +352,34 @@ def test_examples_must_say_what_their_inputs_are(target: Any) -> None:
         target.run({}, {"question": "q"})
 
 
+def test_examples_must_give_what_the_program_takes(lm: Any) -> None:
+    """No candidate could mend that; the whole budget would be spent on it."""
+    target = tad.DspyTarget(QA())
+    with pytest.raises(ta.DataError, match=r"QA takes question, and .* gives it text: .*'question'"):
+        target.run({}, dspy.Example(text="6 * 7?").with_inputs("text"))
+    with pytest.raises(ta.DataError, match="'hint'"):
+        target.run({}, dspy.Example(question="6 * 7?", hint="42").with_inputs("question", "hint"))
+    assert tad.DspyTarget(dspy.Predict("question -> answer")).inputs(EXAMPLE) == {"question": "6 * 7?"}
+
+
+def test_programs_that_cannot_be_called_are_refused() -> None:
+    class Game(dspy.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.story = dspy.Predict("location -> scene")
+
+        def tell(self, location: str) -> Any:
+            return self.story(location=location)
+
+    class Called(Game):
+        def __call__(self, location: str) -> Any:
+            return self.tell(location)
+
+    with pytest.raises(ta.AdapterError, match=r"Game has neither forward\(\)"):
+        tad.DspyTarget(Game())
+    assert list(tad.DspyTarget(Called()).parameters()) == ["story.instructions"]
+
+
 def test_what_a_program_adds_to_its_inputs_stays_out_of_the_example(lm: Any) -> None:
     """Else the next candidate would run on another example."""
 
