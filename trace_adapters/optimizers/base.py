@@ -78,6 +78,10 @@ class Optimizer(Protocol):
     All that it does is a function of its constructor's arguments, the calls of `observe` and `tell` so far, the
     arguments of `suggest` and the replies of its model. `suggest` changes nothing: what became of a proposal,
     rejections too, is learned from `tell`, so that a resumed run, which only tells, goes on as the first would have.
+
+    A search also asks for three attributes that an optimizer may have: `default_proposals`, how many candidates to
+    ask for in a step where the user does not say (else 1); `wants_traces`, how many training runs it wants to be
+    given instead of a minibatch; `wants_evidence`, how many it wants to have observed, the minibatch's included.
     """
 
     @property
