@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import random
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -167,3 +169,45 @@ def test_a_large_graph_has_every_node_once():
         y = y + 1
     graph = ta.propagate(y, "x")
     assert (len(graph.nodes), len(graph.blanket), len(graph.names)) == (100_001, 100_000, 200_001)
+
+
+@ta.bundle(traceable_code=True)
+def twice_and_one(x):
+    return x * 2 + 1
+
+
+@ta.bundle
+def broken(x):
+    return x / 0
+
+
+def places_of(value, place=()):
+    yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places_of(item, (*place, key))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_trace_is_told_as_such_or_can_be_used(seed):
+    """Whatever is missing or of another kind, there is no other error, nor later when it is written or drawn."""
+    with pytest.raises(ta.ExecutionError) as caught:
+        broken(twice_and_one(ta.node(5, name="x", trainable=True)))
+    text = ta.propagate(caught.value.node, ta.Feedback(0.5, "wrong")).to_json()
+    assert ta.TraceGraph.from_json(text).expand(ta.TraceGraph.from_json(text).nodes[1]).nodes
+    chance, refused = random.Random(seed), 0
+    for _ in range(250):
+        data = json.loads(text)
+        *above, key = chance.choice([place for place in places_of(data) if place])
+        holder = functools.reduce(lambda inner, step: inner[step], above, data)
+        if chance.random() < 0.3:
+            del holder[key]
+        else:
+            holder[key] = chance.choice([None, -1, 99, 1.5, True, "x", "", [], {}, [1], {"a": 1}])
+        try:
+            graph = ta.TraceGraph.from_json(json.dumps(data))
+        except DataError:
+            refused += 1
+            continue
+        assert (graph.to_json(), graph.to_mermaid(), graph.to_html())
+    assert 0 < refused < 250

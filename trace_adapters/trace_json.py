@@ -44,28 +44,33 @@ def nodes_to_json(nodes: Sequence[Node], names: Mapping[Node, str]) -> list[dict
 
 
 def nodes_from_json(entries: Sequence[Mapping[str, Any]], known: dict[str, Parameter]) -> list[Node]:
-    """Read what `nodes_to_json` wrote; parameters are taken from `known`, or made and put there."""
+    """Read what `nodes_to_json` wrote; parameters are taken from `known`, or made and put there.
+
+    Raises:
+        TypeError, KeyError, ValueError, AttributeError: If it did not write this.
+    """
     made: dict[int, Node] = {}
     waiting = list(range(len(entries) - 1, -1, -1))
+    most = 2 * len(entries) + sum(len(_before(entry)) for entry in entries)
     while waiting:
         number = waiting[-1]
-        before = [place for _, place in _inputs(entries[number]) if place not in made]
+        before = [place for place in _before(entries[number]) if place not in made]
         if number in made or not before:
             waiting.pop()
             made.setdefault(number, _node_from_json(entries[number], made, known))
-        elif len(waiting) > 2 * len(entries) + sum(len(_inputs(entry)) for entry in entries):
-            raise TypeError("the inputs of some node lead back to it")
-        else:
-            waiting += before
-    nodes = [made[number] for number in range(len(entries))]
-    for node, entry in zip(nodes, entries, strict=True):
-        if isinstance(node, NestedCall):
-            node._inside = nodes[entry["inside"]]
-    return nodes
+            continue
+        if not all(isinstance(place, int) and 0 <= place < len(entries) for place in before):
+            raise ValueError(f"the inputs of node {number} are not all there")
+        if len(waiting) > most:
+            raise ValueError("the inputs of some node lead back to it")
+        waiting += before
+    return [made[number] for number in range(len(entries))]
 
 
-def _inputs(entry: Mapping[str, Any]) -> list[Any]:
-    return list(entry["operation"]["inputs"]) if "operation" in entry else []
+def _before(entry: Mapping[str, Any]) -> list[Any]:
+    """The numbers of the entries that must be read first: the inputs of a call, and what was returned inside of it."""
+    inputs = [place for _, place in entry["operation"]["inputs"]] if "operation" in entry else []
+    return [*inputs, entry["inside"]] if "inside" in entry else inputs
 
 
 def _node_to_json(node: Node, name: str, index: Mapping[Node, int]) -> dict[str, Any]:
@@ -113,19 +118,27 @@ def _node_from_json(entry: Mapping[str, Any], before: Mapping[int, Node], known:
         about = entry["parameter"]
         key = about["key"]
         if key not in known:
-            known[key] = Parameter(value, key, about["description"], about["constraint"], about["kind"])
+            words = _text(about["description"]), _text(about["constraint"])
+            known[key] = Parameter(value, key, *words, about["kind"])
         return Value(value, known[key])
     if "operation" not in entry:
-        return Node(value, entry["name"], entry.get("description", ""))
+        return Node(value, _text(entry["name"]), _text(entry.get("description", "")))
     call = entry["operation"]
-    operation = Operation(call["name"], call["description"], call["language_model"])
-    names = tuple(argument for argument, _ in call["inputs"])
+    operation = Operation(_text(call["name"]), _text(call["description"]), bool(call["language_model"]))
+    names = tuple(_text(argument) for argument, _ in call["inputs"])
     sources = tuple(before[number] for _, number in call["inputs"])
-    common = (value, None, entry.get("description", ""), operation, names, sources)
+    common = (value, None, _text(entry.get("description", "")), operation, names, sources)
     if "place" in entry:
-        place = entry["place"]
-        return FailedCall(*common, place=tuple(place) if place else None, source_text=entry.get("source"))
-    return NestedCall(*common) if "inside" in entry else Node(*common)
+        place, source = entry["place"], entry.get("source")
+        where = (int(place[0]), _text(place[1])) if place else None
+        return FailedCall(*common, place=where, source_text=None if source is None else _text(source))
+    return NestedCall.around(before[entry["inside"]], *common) if "inside" in entry else Node(*common)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
 
 
 def _value_from_json(entry: Mapping[str, Any]) -> Any:

@@ -194,12 +194,13 @@ class TraceGraph:
         Raises:
             DataError: If the text is not a trace graph of a version that this one knows.
         """
+        known = {parameter.key: parameter for parameter in parameters}
         try:
             data = json.loads(text)
             if data["schema"] != SCHEMA_VERSION:
                 raise DataError(f"The trace has schema {data['schema']!r}; this version reads {SCHEMA_VERSION}.")
-            nodes = nodes_from_json(data["nodes"], {parameter.key: parameter for parameter in parameters})
-            names = {node: entry["name"] for node, entry in zip(nodes, data["nodes"], strict=True)}
+            nodes = nodes_from_json(data["nodes"], known)
+            names = {node: str(entry["name"]) for node, entry in zip(nodes, data["nodes"], strict=True)}
             blanket, inside = data["blanket"], data["inside"]
             return cls(
                 nodes[blanket : blanket + inside],
@@ -209,7 +210,9 @@ class TraceGraph:
                 data["info"],
                 names,
             )
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"This text is not a trace graph: {error!r}.") from error
 
 
