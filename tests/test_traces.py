@@ -209,5 +209,5 @@ def test_a_damaged_trace_is_told_as_such_or_can_be_used(seed):
         except DataError:
             refused += 1
             continue
-        assert (graph.to_json(), graph.to_mermaid(), graph.to_html())
+        assert all((graph.to_json(), graph.to_mermaid(), graph.to_html()))
     assert 0 < refused < 250
