@@ -166,6 +166,8 @@ def test_values_keep_their_type(key: str, raw: str, value: object) -> None:
         ("count", "1,000"),
         ("count", "7 seconds"),
         ("count", "None"),
+        ("count", "{{}}"),
+        ("shape", "{[1]}"),
         ("rate", "nan"),
         ("rate", "1e999"),
         ("rate", "[1]"),

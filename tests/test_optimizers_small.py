@@ -298,7 +298,7 @@ def test_the_expected_value_is_read_from_feedback(text: str, expected: str) -> N
     assert expected_values(propagate(TEMPLATE, Feedback(0.0, text)))[0] == expected
 
 
-@pytest.mark.parametrize("text", ["", "Wrong.", 'You said "8".', "It is not correct, it was 'x'."])
+@pytest.mark.parametrize("text", ["", "Wrong.", 'You said "8".', "It is not correct, it was 'x'.", "Expected: {[1]}"])
 def test_feedback_without_an_expected_value_gives_none(text: str) -> None:
     assert expected_values(propagate(TEMPLATE, Feedback(0.0, text))) == []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trace_adapters.nodes import Node, Parameter, Value
+from trace_adapters.optimizers.literals import read_literal
 from trace_adapters.traces import TraceGraph
 
 _QUOTED = re.compile(r""""([^"\n]{1,400})"|'([^'\n]{1,400})'|`([^`\n]{1,400})`|“([^”\n]{1,400})”""")
@@ -140,8 +140,8 @@ def _plain_values(text: str) -> list[str]:
     """The texts in `'8'`, `{'answer': '8'}`, `answer = '8'` or `8.`"""
     text = re.sub(r"^[A-Za-z_]\w* = (?=\S)", "", text)
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = read_literal(text)
+    except ValueError:
         return [] if text[:1] in "\"'{[“`" else [text.removesuffix(".")]
     values = list(value.values()) if isinstance(value, dict) else [value]
     return [str(value) for value in values if isinstance(value, (str, int, float))]
@@ -184,8 +184,8 @@ def _typed(expected: str | None, node: Node) -> Any:
     if expected is None or node.failed or isinstance(node._data, str):
         return expected
     try:
-        value = ast.literal_eval(expected)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = read_literal(expected)
+    except ValueError:
         return expected
     return value if type(value) is type(node._data) else expected
 

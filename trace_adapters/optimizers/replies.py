@@ -14,6 +14,7 @@ from typing import Any
 from trace_adapters.errors import ParameterError
 from trace_adapters.nodes import Parameter
 from trace_adapters.optimizers.base import same
+from trace_adapters.optimizers.literals import read_literal
 from trace_adapters.optimizers.placeholders import check_placeholders
 
 DEFAULT_TAG = "value"
@@ -211,8 +212,8 @@ def _read_code(raw: str, _: Parameter, current: Any) -> str:
 def _read_number(raw: str, _: Parameter, current: Any) -> int | float:
     text = unfence(raw).strip()
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = read_literal(text)
+    except ValueError:
         raise ParameterError(f"Expected a number alone, got {text!r}.") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ParameterError(f"Expected a number, got {text!r}.")
@@ -253,9 +254,8 @@ def _read_json(raw: str, _: Parameter, current: Any) -> Any:
 
 def _python_literal(text: str, error: Exception) -> Any:
     try:
-        value = ast.literal_eval(text)
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return json.loads(json.dumps(read_literal(text), allow_nan=False))
+    except (ValueError, TypeError, RecursionError):
         raise ParameterError(f"Expected one JSON value alone ({error}), got {_short(text)!r}.") from None
 
 
@@ -265,6 +265,8 @@ def _check_code(value: str, current: Any) -> None:
         new = _defined(value)
     except SyntaxError as error:
         raise ParameterError(f"The source does not parse: {error.msg}, line {error.lineno}: {error.text!r}.") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ParameterError(f"The source does not parse: {error}. Write plain Python.") from error
     try:
         missing = [name for name in _defined(current)[-1:] if name not in new]
     except (SyntaxError, TypeError, ValueError):
