@@ -29,7 +29,7 @@ FLOORS = (
     ("bundles", "traces", "study"),
     ("modules", "tape", "lineage", "operators", "optimizers", "search", "inference"),
     ("confining", "targets", "progress"),
-    ("accepting", "evaluation", "optimization"),
+    ("accepting", "estimating", "evaluation", "optimization"),
     ("report", "cli"),
 )
 BESIDE = {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         read_source as read_source,
         spec_of as spec_of,
     )
+    from trace_adapters.estimating import Estimate as Estimate, estimate as estimate
     from trace_adapters.learned import LearnedFunction as LearnedFunction, require_terms as require_terms
     from trace_adapters.lm import (
         CallRecord as CallRecord,
@@ -84,6 +85,7 @@ _HOMES = {
     "CallRecord": "trace_adapters.lm",
     "CodeSpec": "trace_adapters.source_checks",
     "Demonstration": "trace_adapters.targets",
+    "Estimate": "trace_adapters.estimating",
     "EvaluationRecord": "trace_adapters.study",
     "EventRecord": "trace_adapters.study",
     "FailedCall": "trace_adapters.nodes",
@@ -133,6 +135,7 @@ _HOMES = {
     "default_pool": "trace_adapters.sandbox",
     "differences": "trace_adapters.study.differences",
     "error_place": "trace_adapters.code",
+    "estimate": "trace_adapters.estimating",
     "export_candidate": "trace_adapters.study.export",
     "failure_feedback": "trace_adapters.targets",
     "is_tracing": "trace_adapters.nodes",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
 import trace_adapters as ta
-from trace_adapters.extend import count_tokens
+from trace_adapters.extend import Estimate as Estimate, estimate
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.models import as_lm
 from trace_adapters_dspy.target import DspyTarget, listed
@@ -44,34 +44,6 @@ class DetailedResults:
     stopped: str
     store: str
     study: str
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an optimization may cost at most.
-
-    Attributes:
-        metric_calls: Judged runs of the program.
-        program_calls: Calls of the program's language models, if every predictor is asked once a run.
-        prompt_tokens: Rough, of these calls, as the prompts are now.
-        optimizer_calls: Questions to the optimizer's model; None if that is unknown: "textgrad" asks about every call
-            of a run, and an optimizer of your own as it likes.
-        keys: The parameters that would be trained.
-    """
-
-    metric_calls: int
-    program_calls: int
-    prompt_tokens: int
-    optimizer_calls: int | None
-    keys: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        asked = "an unknown number of" if self.optimizer_calls is None else self.optimizer_calls
-        return (
-            f"at most {self.metric_calls} runs of the program with about {self.program_calls} model calls "
-            f"({self.prompt_tokens} prompt tokens), and {asked} optimizer calls; "
-            f"training {', '.join(self.keys)}"
-        )
 
 
 class TraceOptimizer(Teleprompter):  # type: ignore[misc]
@@ -207,20 +179,16 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         target = self._target(student)
         train = _examples(target, trainset, "trainset")
         chosen = _examples(target, () if valset is None else valset, "valset") or train
-        runs = self.budget.metric_calls if self.budget is not None else max(200, 50 * len(chosen))
-        if runs is None:
-            raise ta.SettingError("Only a budget with metric_calls can be estimated.")
-        texts = [target.example_text(example) for example in (*train, *chosen)]
-        mean = sum(map(count_tokens, texts)) / max(1, len(texts))
-        predictors = [predictor for _, predictor in student.named_predictors()]
-        prompts = sum(count_tokens(_prompt_text(predictor)) + mean for predictor in predictors)
-        steps = runs // (2 * self.minibatch_size)
-        steps = steps if self.max_steps is None else min(steps, self.max_steps)
-        asks = {"optoprime": steps, "demos": 0}
-        asked = [asks.get(chosen) if isinstance(chosen, str) else None for chosen in self._optimizers()]
-        known = [calls for calls in asked if calls is not None]
-        calls = max(known) if known and len(known) == len(asked) else None
-        return Estimate(runs, runs * len(predictors), int(runs * prompts), calls, list(target.parameters()))
+        return estimate(
+            target,
+            train,
+            chosen,
+            prompts=[_prompt_text(predictor) for _, predictor in student.named_predictors()],
+            optimizer=self.optimizer,
+            budget=self.budget,
+            minibatch_size=self.minibatch_size,
+            max_steps=self.max_steps,
+        )
 
     def _model(self) -> Any:
         chosen = dspy.settings.lm if self.lm is None else self.lm

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trace_adapters_langchain.agents import Trainable as Trainable, middleware as middleware, trainable as trainable
+    from trace_adapters_langchain.estimating import estimate as estimate
     from trace_adapters_langchain.flows import is_control as is_control
     from trace_adapters_langchain.models import as_lm as as_lm, chat_model as chat_model
     from trace_adapters_langchain.optimizing import optimize as optimize
@@ -21,6 +22,7 @@ _HOMES = {
     "Trainable": "trace_adapters_langchain.agents",
     "as_lm": "trace_adapters_langchain.models",
     "chat_model": "trace_adapters_langchain.models",
+    "estimate": "trace_adapters_langchain.estimating",
     "is_control": "trace_adapters_langchain.flows",
     "middleware": "trace_adapters_langchain.agents",
     "optimize": "trace_adapters_langchain.optimizing",

@@ -101,6 +101,16 @@ class LangchainTarget:
         if both:
             raise SettingError(f"Two parts are named {', '.join(both)}; give one another name.")
 
+    @property
+    def traced(self) -> Traced:
+        """The chain with its parameters."""
+        return self._traced
+
+    @property
+    def has_hidden_parts(self) -> bool:
+        """Whether parts are trained that stand where no tree leads."""
+        return bool(self._ambient.parameters)
+
     def parameters(self) -> dict[str, Parameter]:
         """Key -> parameter."""
         found = {**self._traced.parameters, **self._ambient.parameters}

@@ -398,3 +398,39 @@ def test_each_run_of_a_graph_with_memory_is_on_its_own() -> None:
     target = tal.wrap(app, trainable=[part], inputs=["messages"])
     rows = {"messages": [("user", "hi")]}
     assert [target.run({}, rows).output["messages"][-1].content for _ in range(2)] == ["1", "1"]
+
+
+def test_the_cost_is_said_before_anything_is_spent() -> None:
+    """In the words that DSPy users get; no model is asked, and arguments that cannot work are refused."""
+    asked: list[Any] = []
+
+    def judge(example: Any, output: Any) -> float:
+        asked.append(example)
+        return 1.0
+
+    model = FakeListChatModel(responses=["it is 7"])
+    chain = PROMPT | model.with_fallbacks([model]) | RunnableLambda(lambda m: {"question": m.content}) | PROMPT | model
+    found = tal.estimate(chain, ROWS[:6], judge, valset=ROWS[6:], trainable="prompt", budget=60, max_steps=3)
+    assert (found.metric_calls, found.program_calls, found.optimizer_calls) == (60, 120, 3)
+    assert found.keys == ["prompt.system", "prompt.human"]  # one prompt, which stands in two places
+    short = tal.estimate(PROMPT | model, ROWS, judge, trainable="prompt", budget=60)
+    assert found.prompt_tokens is not None
+    assert short.prompt_tokens is not None
+    assert found.prompt_tokens == pytest.approx(2 * short.prompt_tokens, rel=0.05)
+    assert short.prompt_tokens > 60 * 8  # the two messages and the example
+    assert "at most 60 runs of the program with about 60 model calls" in str(short)
+    assert (asked, model.i) == ([], 0)
+    with pytest.raises(ta.SettingError, match="budget with metric_calls"):
+        tal.estimate(chain, ROWS, judge, trainable="prompt", budget=ta.Budget(usd=1))
+    with pytest.raises(ta.SettingError, match="metric must be"):
+        tal.estimate(chain, ROWS, "exact", trainable="prompt")
+    with pytest.raises(ta.DataError, match="lacks 'question'"):
+        tal.estimate(chain, [{"q": "x"}], judge, trainable="prompt")
+
+
+def test_what_nobody_can_know_of_the_cost_is_not_guessed() -> None:
+    ask = tal.trainable(PROMPT, "ask")
+    found = tal.estimate(RunnableLambda(ask.invoke), ROWS, metric, trainable=[ask], inputs="question")
+    assert (found.metric_calls, found.program_calls, found.prompt_tokens) == (400, None, None)
+    assert "with an unknown number of model calls, and 50 optimizer calls; training ask.system, ask.human" in str(found)
+    assert tal.estimate(make_chain(), ROWS, metric, trainable="code", optimizer="textgrad").optimizer_calls is None
