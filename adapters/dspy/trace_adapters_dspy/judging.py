@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, update_wrapper
 from typing import Any
 
 from trace_adapters import Feedback, MetricError, ModelError
@@ -74,8 +73,8 @@ def judge(metric: Callable[..., Any], example: Any, run: Run, overrides: Mapping
             _require_proposed(asked, run, error)
             feedback = _with_expected(Feedback(0.0, f"The output could not be judged. {error}"), expected)
         is_right = feedback.score is not None and feedback.score >= 1.0
-        if not feedback.text and not is_right:
-            feedback = Feedback(feedback.score, _words(asked, example, prediction, run))
+        if not feedback.text and not is_right and asked.tells_predictors and isinstance(run, DspyRun):
+            feedback = Feedback(feedback.score, _words(metric, example, run))
     if recorder.interruption is not None:
         raise recorder.interruption
     if feedback.text:
@@ -87,12 +86,16 @@ def judge(metric: Callable[..., Any], example: Any, run: Run, overrides: Mapping
 class _Metric:
     """Calls a metric with as many arguments as it takes.
 
+    Args:
+        metric: The user's.
+        about: What GEPA says when it asks about one predictor, by the names of its arguments.
+
     Attributes:
         raised: What the metric raised.
-        asks_of_predictors: Whether it can be asked about one predictor, as GEPA does.
+        tells_predictors: Whether it can be asked about one predictor.
     """
 
-    def __init__(self, metric: Callable[..., Any]) -> None:
+    def __init__(self, metric: Callable[..., Any], **about: Any) -> None:
         self._metric = metric
         self.raised: BaseException | None = None
         self.__name__ = getattr(metric, "__name__", type(metric).__name__)
@@ -101,34 +104,33 @@ class _Metric:
         except (TypeError, ValueError):
             further = []
         named = [p for p in further if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        self._unused = {p.name: None for p in named if p.default is p.empty or p.name in _UNUSED}
-        self.asks_of_predictors = "pred_name" in self._unused
+        taken = [p.name for p in named if p.default is p.empty or p.name in _UNUSED]
+        self._further = {name: about.get(name) for name in taken}
+        self.tells_predictors = "pred_name" in taken
 
-    def __call__(self, example: Any, prediction: Any, **given: Any) -> Any:
-        chosen = {name: value for name, value in given.items() if name in self._unused}
+    def __call__(self, example: Any, prediction: Any) -> Any:
         try:
-            return self._metric(example, prediction, **{**self._unused, **chosen})
+            return self._metric(example, prediction, **self._further)
         except (Exception, SystemExit) as error:
             self.raised = error
             raise
 
 
-def _words(asked: _Metric, example: Any, prediction: Any, run: Run) -> str:
-    """What GEPA's metrics say of each predictor, when they say nothing of the whole; "" if nothing."""
-    calls = run.calls if asked.asks_of_predictors and isinstance(run, DspyRun) else ()
-    trace = [call.entry for call in calls]
-    found: dict[str, str] = {}
-    for path, name in dict.fromkeys((call.path, call.name) for call in calls):
-        own = [call.entry for call in calls if call.path == path]
-        about = update_wrapper(partial(asked, trace=trace, pred_name=name, pred_trace=own), asked, ("__name__",))
+def _words(metric: Callable[..., Any], example: Any, run: DspyRun) -> str:
+    """What a metric of GEPA's says of each predictor, when it says nothing of the whole; "" if nothing."""
+    trace = [call.entry for call in run.calls]
+    told: dict[str, str] = {}
+    for path, name in dict.fromkeys((call.path, call.name) for call in run.calls):
+        own = [call.entry for call in run.calls if call.path == path]
+        asked = _Metric(metric, trace=trace, pred_name=name, pred_trace=own)
         try:
-            found[path] = call_metric(about, example, prediction).text
+            told[path] = call_metric(asked, example, run.prediction).text
         except MetricError as error:
             _require_proposed(asked, run, error)
-    told = {path: text for path, text in found.items() if text}
-    if len(set(told.values())) <= 1:
-        return next(iter(told.values()), "")
-    return "\n".join(f"{path}: {text}" for path, text in told.items())
+    texts = [text for text in dict.fromkeys(told.values()) if text]
+    if len(texts) <= 1:
+        return "".join(texts)
+    return "\n".join(f"{path}: {text}" for path, text in told.items() if text)
 
 
 def _require_proposed(asked: _Metric, run: Run, error: MetricError) -> None:

@@ -114,13 +114,9 @@ class DspyTarget:
             trace = list(dspy.settings.trace or ())
         if recorder.interruption is not None:
             raise recorder.interruption
-        if isinstance(error, ModelError | SandboxUnavailable):
-            raise error
-        if error is not None and shims.is_interpreter_missing(error):
-            raise SandboxUnavailable(f"The program's own interpreter is not on this machine: {error}") from error
-        if error is not None and shims.is_model_failure(error):
-            raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
-        if error is None and not any(call.operation.language_model for call in recorder.tape.calls):
+        if error is not None:
+            _require_own_fault(error)
+        elif not any(call.operation.language_model for call in recorder.tape.calls):
             self._warn_unheard()
         node = recorder.node(given, output, error)
         is_changed = any(value.data != value.parameter.data for value in read.values())
@@ -192,6 +188,16 @@ def _read_inputs(example: Any) -> dict[str, Any]:
         raise DataError(
             f"The example {example!r} does not say which fields are inputs; use example.with_inputs('question', ...)."
         ) from error
+
+
+def _require_own_fault(error: BaseException) -> None:
+    """Raise what is the fault of a server or of this machine, and not of the program."""
+    if isinstance(error, ModelError | SandboxUnavailable):
+        raise error
+    if shims.is_interpreter_missing(error):
+        raise SandboxUnavailable(f"The program's own interpreter is not on this machine: {error}") from error
+    if shims.is_model_failure(error):
+        raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
 
 
 def _call_signature(program: Any) -> inspect.Signature:
