@@ -33,6 +33,8 @@ class Recorder:
         output: What it returned.
         error: What it raised.
         last_reply: What a language model answered last.
+        left_behind: Paths of predictors that ran with other instructions than `values` has: those of the program that
+            was copied, which a closure still holds.
         interruption: What a listener of the ledger raised; callbacks cannot end a run, so the caller must.
 
     Args:
@@ -52,6 +54,7 @@ class Recorder:
         self.program = program
         self.tape = Tape(unpack)
         self.values = dict(values or {})
+        self.left_behind: set[str] = set()
         self.interruption: BaseException | None = None
         self._paths = dict(paths or {})
         self._role = role
@@ -109,6 +112,10 @@ class Recorder:
     def _predictor_values(self, predictor: Any, given: Mapping[str, Any]) -> list[tuple[str, Value]]:
         path = self.path(predictor)
         if path is None:
+            return []
+        text = self.values.get(key_of(path, "instructions"))
+        if text is not None and text.data not in predictor.signature.instructions:
+            self.left_behind.add(path)
             return []
         replaced = {"instructions": _has_other_instructions(predictor, given), "demos": "demos" in given}
         kinds = [kind for kind, is_replaced in replaced.items() if not is_replaced]

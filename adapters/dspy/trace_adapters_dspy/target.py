@@ -26,6 +26,14 @@ from trace_adapters_dspy.observe import Recorder, recording, unpack
 logger = logging.getLogger(__name__)
 
 _KEPT_PROGRAMS = 16
+_UNHEARD = (
+    "A run of {} called no predictor that could be heard. Not seen are `part.forward(...)`, use `part(...)`; nor calls "
+    "from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run."
+)
+_LEFT_BEHIND = (
+    "A predictor of {} ran with the instructions that it came with, not with those that were proposed: a lambda or an "
+    "inner function holds the program that was copied. Make it a method, which is copied with the program."
+)
 
 
 class DspyTarget:
@@ -56,7 +64,7 @@ class DspyTarget:
         self._shared = shared_parts(program)
         self._overrides = shims.context_overrides()
         self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
-        self._warned = False
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     def parameters(self) -> dict[str, Parameter]:
@@ -117,7 +125,10 @@ class DspyTarget:
         if error is not None:
             _require_own_fault(error)
         elif not any(call.operation.language_model for call in recorder.tape.calls):
-            self._warn_unheard()
+            self._warn(_UNHEARD.format(type(self.program).__name__))
+        if recorder.left_behind:
+            paths_left = ", ".join(sorted(recorder.left_behind))
+            self._warn(f"{_LEFT_BEHIND.format(type(self.program).__name__)} It is {paths_left}.")
         node = recorder.node(given, output, error)
         is_changed = any(value.data != value.parameter.data for value in read.values())
         if error is None:
@@ -144,15 +155,12 @@ class DspyTarget:
         found = [(recorder.path(entry[0]), entry) for entry in trace]
         return [PredictorCall(path, self._names[path], entry) for path, entry in found if path in self._names]
 
-    def _warn_unheard(self) -> None:
-        if self._warned or not self.program.named_predictors():
-            return
-        self._warned = True
-        logger.warning(
-            "A run of %s called no predictor that could be heard. Not seen are `part.forward(...)`, use `part(...)`; "
-            "nor calls from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run.",
-            type(self.program).__name__,
-        )
+    def _warn(self, text: str) -> None:
+        with self._lock:
+            is_new = bool(self.program.named_predictors()) and text not in self._warned
+            self._warned.add(text)
+        if is_new:
+            logger.warning("%s", text)
 
     def _program_of(self, candidate: Mapping[str, Any]) -> tuple[Any, dict[int | str, str]]:
         """The copy for a candidate with its paths: one serves all its examples, as in DSPy's own evaluation."""

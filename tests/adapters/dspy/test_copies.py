@@ -90,6 +90,35 @@ def test_methods_of_the_program_are_tools_of_the_copy(scripted: Any) -> None:
     assert "Be brief." in lm.script.prompts[0]
 
 
+def test_what_a_closure_holds_is_not_taken_for_the_copys(scripted: Any, caplog: Any) -> None:
+    """DSPy copies no closures: the one in a copy still calls the predictors of the program as it came."""
+
+    class Enclosing(dspy.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = dspy.Predict("question -> answer")
+            self.own = dspy.Predict("question -> answer")
+            self.ask = lambda question: self.held(question=question).answer
+
+        def forward(self, question: str) -> Any:
+            return self.own(question=self.ask(question))
+
+    example = dspy.Example(question="6 * 7?").with_inputs("question")
+    lm = scripted(lambda prompt: {"answer": "it is forty-two"})
+    changed = {"held.instructions": "Be brief.", "own.instructions": "Be brief."}
+    with dspy.context(lm=lm):
+        target = tad.DspyTarget(Enclosing())
+        reached = [
+            {parameter.key for parameter in ta.propagate(target.run(candidate, example).node, "x").parameters}
+            for candidate in ({}, changed, changed)
+        ]
+    assert reached == [{"held.instructions", "own.instructions"}, {"own.instructions"}, {"own.instructions"}]
+    assert "Be brief." not in lm.script.prompts[2]
+    [warning] = [record.message for record in caplog.records if record.name.startswith("trace_adapters")]
+    assert "Enclosing" in warning
+    assert warning.endswith("It is held.")
+
+
 def test_a_file_that_does_not_fit_leaves_parts_beside_a_client_alone(tmp_path: Any) -> None:
     saved = Steps()
     saved.steps[0].answer.predict.demos = [dspy.Example(question="q", answer="a")]
