@@ -9,6 +9,7 @@ import json as encoded
 import linecache
 import re
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -381,3 +382,17 @@ def test_names_that_type_parameters_of_a_class_use_are_seen():
         names,
     )
     assert used_names(names["f"].__code__) >= {"Bound", "Alias"}
+
+
+LOCKS = [threading.Lock()]
+NAMES = {"a": [1, ("b",)]}
+
+
+def uses_a_list_of_locks(x):
+    return len(LOCKS) + len(NAMES)
+
+
+def test_containers_of_other_objects_are_no_constants():
+    """They would be copied, which fails for a lock; a sandbox could not have them."""
+    source = read_source(uses_a_list_of_locks)
+    assert (dict(source.constants), source.unavailable) == ({"NAMES": NAMES}, ("LOCKS",))

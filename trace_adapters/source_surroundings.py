@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dis
 import inspect
+import math
 import re
 import sys
 import types
@@ -13,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 MAX_CONSTANT_CHARS = 16_384
+_LEVEL = 64  # characters that each container inside another counts for: so deep ones are too large
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})  # the last since Python 3.12
 
 
@@ -83,19 +85,19 @@ def _is_constant(name: str, value: Any) -> bool:
     return not name.startswith("__") and _plain_size(value, MAX_CONSTANT_CHARS) <= MAX_CONSTANT_CHARS
 
 
-def _plain_size(value: Any, most: int) -> int:
-    """Count characters and items of plain data; more than `most` for anything else or too deep."""
+def _plain_size(value: Any, most: float) -> float:
+    """Count characters and items of plain data; infinite for anything else, for more than `most`, and if too deep."""
     if value is None or type(value) in (bool, int, float):
         return 8
     if type(value) is str:
         return len(value)
     if isinstance(value, re.Pattern):
         return len(value.pattern)
-    if type(value) in (list, tuple, set, frozenset, dict):
-        size = 2
-        for item in (*value.keys(), *value.values()) if isinstance(value, dict) else value:
-            size += 1 + (_plain_size(item, most - size - 64) if most > size else 0)
-            if size > most:
-                break
-        return size
-    return most + 1
+    if type(value) not in (list, tuple, set, frozenset, dict) or most <= 0:
+        return math.inf
+    size = 2.0
+    for item in (*value.keys(), *value.values()) if isinstance(value, dict) else value:
+        size += 1 + _plain_size(item, most - size - _LEVEL)
+        if size > most:
+            return math.inf
+    return size
