@@ -158,3 +158,15 @@ def test_a_program_that_names_no_argument_cannot_take_a_mapping() -> None:
     named = ta.wrap(lambda q, **options: (q, options), parameters=[n])
     named.check_example({"q": 1, "answer": 2})
     assert named.run({}, {"q": 1, "answer": 2}).output == (1, {})
+
+
+def test_an_output_that_python_cannot_print_ends_no_optimization(tmp_path: Path) -> None:
+    """Python refuses to write the digits of a very long int."""
+    n = ta.node(5_000, name="n", trainable=True)
+    target = ta.wrap(lambda q: [10**n.data], parameters=[n])
+    lm = ta.ScriptedLM(lambda messages: '<value name="n">6000</value>')
+    result = ta.optimize(
+        target, [{"q": 1}], lambda e, o: 0.5, lm=lm, store=tmp_path / "t.db", max_steps=1, progress=False
+    )
+    assert [record.output_form for record in result.study.evaluations()] == ["repr"] * 3
+    assert ta.OptoPrime([n], lm=lm).propose([ta.propagate(n * 1, "wrong")], n=1) == [{"n": 6000}]

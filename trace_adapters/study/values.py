@@ -18,6 +18,7 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]+")
 _ODD_FLOAT = "$float"
 _ODD_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _PACK_FROM = 200
+_LONGEST_INT_BITS = 4096  # Python refuses to write the digits of much longer ones
 _REPR_LIMIT = 100_000
 
 
@@ -123,7 +124,9 @@ def _require_json(key: str, value: Any) -> None:
 
 
 def _is_json(value: Any) -> bool:
-    if value is None or isinstance(value, str | bool | int | float):
+    if isinstance(value, int):
+        return value.bit_length() <= _LONGEST_INT_BITS
+    if value is None or isinstance(value, str | float):
         return True
     if isinstance(value, list | tuple):
         return all(map(_is_json, value))
@@ -141,6 +144,8 @@ def _is_finite(value: Any) -> bool:
 def _plain(value: Any, depth: int = 100) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {_ODD_FLOAT: str(float(value))}
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT_BITS:
+        return hex(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Integral):
