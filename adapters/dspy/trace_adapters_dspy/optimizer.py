@@ -13,6 +13,7 @@ from dspy.teleprompt import Teleprompter
 import trace_adapters as ta
 from trace_adapters.extend import Estimate as Estimate, estimate
 from trace_adapters_dspy import attach, shims
+from trace_adapters_dspy.copies import shared_parts
 from trace_adapters_dspy.models import as_lm
 from trace_adapters_dspy.target import DspyTarget, listed
 
@@ -250,9 +251,12 @@ def _with_results(target: DspyTarget, result: Any) -> Any:
 
 
 def _require_models(student: Any) -> None:
-    if dspy.settings.lm is not None:
+    predictors = student.named_predictors()
+    own = {id(predictor.lm) for _, predictor in predictors}
+    held = [part for part in shared_parts(student).values() if shims.is_language_model(part) and id(part) not in own]
+    if dspy.settings.lm is not None or held:  # the program may set one that it holds by `dspy.context`
         return
-    without = [name for name, predictor in student.named_predictors() if predictor.lm is None]
+    without = [name for name, predictor in predictors if predictor.lm is None]
     if without:
         raise ta.ModelUnavailable(
             f"The predictors {', '.join(without)} have no language model; dspy.configure(lm=dspy.LM(...)) first."

@@ -21,6 +21,7 @@ __all__ = [
     "is_interpreter_missing",
     "is_language_model",
     "is_model_failure",
+    "is_model_missing",
     "question_arguments",
     "raw_reply",
     "read_answer",
@@ -131,6 +132,11 @@ def is_interpreter_missing(error: BaseException) -> bool:
     """Whether Deno, in which DSPy runs a model's code, is not installed."""
     is_interpreters = type(error).__name__ in ("CodeInterpreterError", "InterpreterError")
     return is_interpreters and "Deno" in str(error) and "nstall" in str(error)
+
+
+def is_model_missing(error: BaseException) -> bool:
+    """Whether a predictor was called for which no language model is set."""
+    return "No LM is loaded" in str(error)
 
 
 def raw_reply(error: BaseException) -> str | None:

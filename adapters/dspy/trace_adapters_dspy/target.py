@@ -16,7 +16,16 @@ from typing import Any
 
 import dspy
 
-from trace_adapters import AdapterError, DataError, Feedback, ModelError, Node, Parameter, SandboxUnavailable
+from trace_adapters import (
+    AdapterError,
+    DataError,
+    Feedback,
+    ModelError,
+    ModelUnavailable,
+    Node,
+    Parameter,
+    SandboxUnavailable,
+)
 from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.copies import shared_parts
@@ -202,6 +211,8 @@ def _require_own_fault(error: BaseException) -> None:
     """Raise what is the fault of a server or of this machine, and not of the program."""
     if isinstance(error, ModelError | SandboxUnavailable):
         raise error
+    if shims.is_model_missing(error):
+        raise ModelUnavailable(f"A predictor has no model; dspy.configure(lm=dspy.LM(...)): {error}") from error
     if shims.is_interpreter_missing(error):
         raise SandboxUnavailable(f"The program's own interpreter is not on this machine: {error}") from error
     if shims.is_model_failure(error):

@@ -251,6 +251,33 @@ def test_mistakes_get_a_clear_message(tmp_path: Path, lm: Any) -> None:
         tad.TraceOptimizer("accuracy")  # type: ignore[arg-type]
 
 
+def test_a_program_may_bring_its_own_model(tmp_path: Path, lm: Any) -> None:
+    class Bringing(QA):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, question: str) -> Any:
+            with dspy.context(lm=self.model):
+                return super().forward(question)
+
+    with dspy.context(lm=None):
+        best = optimizer(tmp_path).compile(Bringing(lm), trainset=examples(0, 4))
+        assert best.extract.source == GOOD
+        with pytest.raises(ta.ModelUnavailable, match=r"dspy\.configure"):
+            optimizer(tmp_path).compile(Bringing(None), trainset=examples(0, 4))
+
+
+def test_a_predictor_without_a_model_ends_the_search(tmp_path: Path, lm: Any) -> None:
+    class Outside(QA):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spare = lm
+
+    with dspy.context(lm=None), pytest.raises(ta.ModelUnavailable, match=r"dspy\.configure"):
+        optimizer(tmp_path).compile(Outside(), trainset=examples(0, 4))
+
+
 def test_get_params() -> None:
     made = tad.TraceOptimizer(metric, seed=3)
     assert made.get_params()["seed"] == 3
