@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -374,7 +375,7 @@ def test_an_unknown_study_is_answered_with_those_there_are(study_db: Path, capsy
 
 
 def test_a_store_of_a_newer_version_is_refused(study_db: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with sqlite3.connect(study_db) as connection:
+    with closing(sqlite3.connect(study_db)) as connection, connection:
         connection.execute("UPDATE ta_schema SET version = ?", (SCHEMA_VERSION + 1,))
     assert main(["studies"]) == 2
     assert "upgrade trace-adapters" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import copy
 import gc
 import pickle
 import socket
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -267,6 +268,15 @@ def test_failed_calls_are_not_cached(tmp_path):
         assert other("x")[0].cached
         other.close()
     cache.close()
+
+
+def test_a_cache_that_is_dropped_closes_its_file(tmp_path):
+    cache = SqliteCache(tmp_path / "replies.db")
+    connection = cache._connection
+    del cache
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_every_call_is_reported():

@@ -41,7 +41,7 @@ def test_a_store_is_named_by_a_path_or_a_url(
 def test_what_cannot_be_a_store_is_refused_with_what_to_do(tmp_path: Path) -> None:
     text, other = tmp_path / "notes.txt", tmp_path / "other.db"
     text.write_text("These are my notes. " * 100)
-    with sqlite3.connect(other) as connection:
+    with closing(sqlite3.connect(other)) as connection, connection:
         connection.execute("CREATE TABLE mine (x)")
     cases = [
         (text, True, "expected a SQLite database, got a file of another kind"),
@@ -66,7 +66,7 @@ def test_what_cannot_be_a_store_is_refused_with_what_to_do(tmp_path: Path) -> No
 def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     Store.open(path).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE ta_schema SET version = ?", (SCHEMA_VERSION + 1,))
     with pytest.raises(StoreTooNew, match="upgrade trace-adapters"):
         Store.open(path)
@@ -267,7 +267,7 @@ def test_a_lease_that_was_lost_is_not_given_back_for_its_heir(tmp_path: Path) ->
     with Store.open(tmp_path / "study.db") as store:
         study = store.create_study("s", base={"x": 1})
         first = study.lock("slow")
-        with sqlite3.connect(tmp_path / "study.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
             connection.execute("UPDATE ta_study SET lease = 'another'")
         first.release()
         assert store.studies()[0].state == "running"
@@ -309,7 +309,7 @@ def test_studies_share_equal_blobs(tmp_path: Path) -> None:
         for name in "abc":
             study = store.create_study(name, base={"x": "long " * 1000})
             study.add_candidate({"x": "long " * 1000, "y": "long " * 1000})
-    with sqlite3.connect(tmp_path / "study.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
         assert connection.execute("SELECT codec, size FROM ta_blob").fetchall() == [("zlib", 5002)]
 
 

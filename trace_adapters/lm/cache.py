@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +92,7 @@ class SqliteCache:
             message = f"expected a file for cached replies at {str(self.path)!r}, got {error}"
             raise SettingError(f"{message}; give a path that can be written") from error
         self._connection, self._owner = connection, os.getpid()
+        weakref.finalize(self, connection.close)
         return connection
 
 
