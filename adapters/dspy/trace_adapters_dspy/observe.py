@@ -17,7 +17,7 @@ from trace_adapters.extend import Operation, Question, Reply, Tape, Usage, Value
 from trace_adapters_dspy import shims
 
 SETTING = "trace_adapters_recorder"
-_FORWARD = Operation("forward", "The program's own code, which calls the others.")
+FORWARD = Operation("forward", "The program's own code, which calls the others.")
 _PRIVILEGED = ("signature", "demos", "config", "lm", "_trace", "new_signature")
 _MEDIA = ("Image", "Audio", "File", "Document")
 
@@ -141,7 +141,7 @@ class Recorder:
             values=[value for value in texts if value.parameter.kind == "text"],
             error=error,
             place=None if error is None else error_place(error),
-            operation=_FORWARD,
+            operation=FORWARD,
         )
 
     def start_model_call(self, call_id: str, inputs: Mapping[str, Any], lm: Any) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import logging
+import os
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from typing import Any
 
 import dspy
 
 from trace_adapters import (
-    AdapterError,
     DataError,
     Feedback,
     ModelError,
@@ -28,21 +25,23 @@ from trace_adapters import (
 )
 from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
+from trace_adapters_dspy.calling import call_program, call_signature, read_inputs
 from trace_adapters_dspy.copies import shared_parts
 from trace_adapters_dspy.judging import DspyRun, PredictorCall, judge
-from trace_adapters_dspy.observe import Recorder, recording, unpack
+from trace_adapters_dspy.observe import FORWARD, Recorder, recording, unpack
 
 logger = logging.getLogger(__name__)
 
 _KEPT_PROGRAMS = 16
-_UNHEARD = (
-    "A run of {} called no predictor that could be heard. Not seen are `part.forward(...)`, use `part(...)`; nor calls "
-    "from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run."
-)
-_LEFT_BEHIND = (
-    "A predictor of {} ran with the instructions that it came with, not with those that were proposed: a lambda or an "
-    "inner function holds the program that was copied. Make it a method, which is copied with the program."
-)
+_WARNINGS = {
+    "unheard": "A run of {name} called no predictor that could be heard. Not seen are `part.forward(...)`, use "
+    "`part(...)`; nor calls from threads of your own, use dspy.Parallel or submit contextvars.copy_context().run.",
+    "left behind": "A predictor of {name}, {detail}, ran with the instructions that it came with, not with those that "
+    "were proposed: a lambda or an inner function holds the program that was copied. Make it a method, which is copied "
+    "with the program.",
+    "own code": "{name} failed in code of its own that is not trained: {detail}. No candidate can cure that, unless a "
+    "predictor or a tad.Function caused it.",
+}
 
 
 class DspyTarget:
@@ -68,7 +67,7 @@ class DspyTarget:
     ) -> None:
         self.program = program
         self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
-        self._signature = _call_signature(program)
+        self._signature = call_signature(program)
         self._names = {one.path: one.attribute for one in attach.declared(program)}
         self._shared = shared_parts(program)
         self._overrides = shims.context_overrides()
@@ -95,7 +94,7 @@ class DspyTarget:
         Raises:
             DataError: If it is no example, does not say which fields are inputs, or has others than the program takes.
         """
-        inputs = _read_inputs(example)
+        inputs = read_inputs(example)
         try:
             self._signature.bind(**inputs)
         except TypeError as error:
@@ -134,15 +133,16 @@ class DspyTarget:
         if error is not None:
             _require_own_fault(error)
         elif not any(call.operation.language_model for call in recorder.tape.calls):
-            self._warn(_UNHEARD.format(type(self.program).__name__))
+            self._warn("unheard")
         if recorder.left_behind:
-            paths_left = ", ".join(sorted(recorder.left_behind))
-            self._warn(f"{_LEFT_BEHIND.format(type(self.program).__name__)} It is {paths_left}.")
+            self._warn("left behind", ", ".join(sorted(recorder.left_behind)))
         node = recorder.node(given, output, error)
         is_changed = any(value.data != value.parameter.data for value in read.values())
         if error is None:
             calls = self._predictor_calls(recorder, trace)
             return DspyRun(unwrap(node), node, None, output, is_changed=is_changed, calls=calls)
+        if node.operation is FORWARD and not is_changed:
+            self._warn("own code", f"{type(error).__name__}: {error} ({_own_place(error)})")
         asks = node.operation is not None and node.operation.language_model
         # a predictor that got its reply and failed could not read it; before 2.6.25 the error does not say so
         return DspyRun(None, node, error, reply=shims.raw_reply(error) or (recorder.last_reply if asks else None))
@@ -164,12 +164,13 @@ class DspyTarget:
         found = [(recorder.path(entry[0]), entry) for entry in trace]
         return [PredictorCall(path, self._names[path], entry) for path, entry in found if path in self._names]
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, kind: str, detail: str = "") -> None:
+        """Log a warning, the first time."""
         with self._lock:
-            is_new = bool(self.program.named_predictors()) and text not in self._warned
-            self._warned.add(text)
+            is_new = bool(self.program.named_predictors()) and kind not in self._warned
+            self._warned.add(kind)
         if is_new:
-            logger.warning("%s", text)
+            logger.warning("%s", _WARNINGS[kind].format(name=type(self.program).__name__, detail=detail))
 
     def _program_of(self, candidate: Mapping[str, Any]) -> tuple[Any, dict[int | str, str]]:
         """The copy for a candidate with its paths: one serves all its examples, as in DSPy's own evaluation."""
@@ -196,17 +197,6 @@ def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
-def _read_inputs(example: Any) -> dict[str, Any]:
-    if not isinstance(example, dspy.Example):
-        raise DataError(f"Expected a dspy.Example, got {example!r}.")
-    try:
-        return {name: _own(value) for name, value in example.inputs().items()}
-    except ValueError as error:
-        raise DataError(
-            f"The example {example!r} does not say which fields are inputs; use example.with_inputs('question', ...)."
-        ) from error
-
-
 def _require_own_fault(error: BaseException) -> None:
     """Raise what is the fault of a server or of this machine, and not of the program."""
     if isinstance(error, ModelError | SandboxUnavailable):
@@ -219,52 +209,12 @@ def _require_own_fault(error: BaseException) -> None:
         raise ModelError(f"The program's language model failed: {type(error).__name__}: {error}") from error
 
 
-def _call_signature(program: Any) -> inspect.Signature:
-    """What a program may be called with; anything if that cannot be known.
-
-    Raises:
-        AdapterError: If the program has neither `forward` nor `aforward`.
-    """
-    kind = type(program)
-    anything = inspect.Signature([inspect.Parameter("inputs", inspect.Parameter.VAR_KEYWORD)])
-    if kind.__call__ is not dspy.Module.__call__:
-        return anything
-    name = "forward" if getattr(kind, "forward", None) is not None else "aforward"
-    try:
-        return inspect.signature(object.__getattribute__(program, name))  # DSPy warns of other ways to get it
-    except AttributeError:
-        raise AdapterError(
-            f"{kind.__name__} has neither forward() nor aforward(), by which a dspy.Module is called."
-        ) from None
-    except (TypeError, ValueError):
-        return anything
-
-
-def _own(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _own(item) for key, item in value.items()}
-    if type(value) in (list, set):
-        return type(value)(map(_own, value))
-    return value
-
-
-def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
-    """Call a program; one that has only `aforward` runs in an event loop of its own."""
-    has_forward = getattr(type(program), "forward", None) is not None
-    if has_forward or getattr(type(program), "aforward", None) is None:
-        return program(**inputs)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(program.acall(**inputs))
-    overrides = shims.context_overrides()
-
-    def run() -> Any:
-        with dspy.context(**overrides):
-            return asyncio.run(program.acall(**inputs))
-
-    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
-        return pool.submit(copy_context().run, run).result()
+def _own_place(error: BaseException) -> str:
+    """File and line of the program where it failed, not of DSPy."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if not frame.filename.startswith(os.path.dirname(dspy.__file__))]
+    last = (outside or frames)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 class Recording:

@@ -362,6 +362,26 @@ def test_examples_must_give_what_the_program_takes(lm: Any) -> None:
     assert tad.DspyTarget(dspy.Predict("question -> answer")).inputs(EXAMPLE) == {"question": "6 * 7?"}
 
 
+def test_a_program_that_fails_in_its_own_code_is_told(lm: Any, caplog: Any) -> None:
+    """E.g. with what DSPy has removed: no candidate can cure it, and the budget would be spent in silence."""
+
+    class Old(QA):
+        def forward(self, question: str) -> Any:
+            found = self.predict(question=question)
+            dspy.Assert(len(found.response) < 5, "be brief")
+            return found
+
+    with dspy.context(lm=lm):
+        runs = [tad.DspyTarget(Old())] * 2
+        assert [str(target.run({}, EXAMPLE).error) for target in runs] == [
+            "module 'dspy' has no attribute 'Assert'"
+        ] * 2
+        tad.DspyTarget(QA()).run({}, EXAMPLE)  # fails in a function that is trained
+    [warning] = [record.message for record in caplog.records if record.name.startswith("trace_adapters")]
+    assert "Old failed in code of its own" in warning
+    assert f"has no attribute 'Assert' ({__file__}, line " in warning
+
+
 def test_programs_that_cannot_be_called_are_refused() -> None:
     class Game(dspy.Module):  # type: ignore[misc]
         def __init__(self) -> None:
