@@ -78,6 +78,16 @@ def test_models_of_every_framework_are_registered() -> None:
     assert set(declared) == {"dspy", "langchain_core"}
 
 
+def test_no_thread_of_ours_keeps_a_program_from_ending() -> None:
+    """After a second Ctrl-C a program waits for every thread of `concurrent.futures` that works.
+
+    Those of the sandbox end in the seconds that a call may take.
+    """
+    files = [*ROOT.glob("trace_adapters/**/*.py"), *ROOT.glob("adapters/*/*/*.py")]
+    found = {str(path.relative_to(ROOT)) for path in files if "ThreadPoolExecutor(" in path.read_text(encoding="utf-8")}
+    assert found == {"trace_adapters/sandbox/pool.py"}
+
+
 def test_version_is_said_once() -> None:
     import trace_adapters
 

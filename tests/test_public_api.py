@@ -130,6 +130,7 @@ FACES = {
         "report",
         "sample_seed",
         "spec_of",
+        "threads",
         "unwrap",
         "write_text",
     ],

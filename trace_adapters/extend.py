@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         call_metric as call_metric,
         failure_feedback as failure_feedback,
     )
+    from trace_adapters.threads import threads as threads
     from trace_adapters.traces import backward as backward
 
 _HOMES = {
@@ -149,6 +150,7 @@ _HOMES = {
     "report": "trace_adapters.lm.ledger",
     "sample_seed": "trace_adapters.lm.sampling",
     "spec_of": "trace_adapters.code",
+    "threads": "trace_adapters.threads",
     "unwrap": "trace_adapters.nodes",
     "write_text": "trace_adapters.saving",
 }

@@ -7,7 +7,6 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -27,6 +26,7 @@ from trace_adapters.errors import (
 from trace_adapters.modules import Module
 from trace_adapters.nodes import FailedCall, Node, Operation, Parameter, check_values, keyed, unwrap, using
 from trace_adapters.showing import repr_of, str_of
+from trace_adapters.threads import threads
 from trace_adapters.traces import Feedback, error_name
 
 ENTRY_POINTS = "trace_adapters"
@@ -360,5 +360,5 @@ def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+    with threads(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
         return pool.submit(copy_context().run, asyncio.run, coroutine).result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from trace_adapters.lm.ledger import Question, arecorded, recorded
 from trace_adapters.lm.messages import Messages, read_messages
 from trace_adapters.lm.replies import Price, Profile, Reply
 from trace_adapters.lm.sampling import Samples, look_up, sample_seed
+from trace_adapters.threads import threads
 
 REMOTE_TIMEOUT_S = 120.0
 LOCAL_TIMEOUT_S = 900.0
@@ -184,7 +184,7 @@ class LM:
             return replies[: len(missing)]
         if len(missing) == 1:
             return self._send(question, missing[0], 1)
-        with ThreadPoolExecutor(min(len(missing), MOST_THREADS)) as pool:
+        with threads(min(len(missing), MOST_THREADS)) as pool:
             futures = [pool.submit(copy_context().run, self._send, question, index, 1) for index in missing]
             return [reply for future in futures for reply in future.result()]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
 import dspy
 
 from trace_adapters import AdapterError, DataError
+from trace_adapters.extend import threads
 from trace_adapters_dspy import shims
 
 
@@ -67,7 +67,7 @@ def call_program(program: Any, inputs: Mapping[str, Any]) -> Any:
         with dspy.context(**overrides):
             return asyncio.run(program.acall(**inputs))
 
-    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+    with threads(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
         return pool.submit(copy_context().run, run).result()
 
 

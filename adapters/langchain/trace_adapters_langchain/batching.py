@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
 from langchain_core.language_models.llms import LLM, BaseLLM
 from langchain_core.runnables.retry import RunnableRetry
 
+from trace_adapters.extend import threads
 from trace_adapters_langchain.chains import shape_of, walk
 from trace_adapters_langchain.leaves import makes_one_run
 
@@ -33,7 +33,7 @@ def run_side_by_side(calls: Sequence[Callable[[], Any]], contexts: Sequence[Cont
     """What each call returns, or the exception that it raises; each runs in its own context."""
     if not calls:
         return []
-    with ThreadPoolExecutor(len(calls)) as pool:
+    with threads(len(calls)) as pool:
         futures = [pool.submit(context.run, call) for call, context in zip(calls, contexts, strict=True)]
         return [outcome_of(future.result) for future in futures]
 

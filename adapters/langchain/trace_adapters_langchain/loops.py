@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
+
+from trace_adapters.extend import threads
 
 
 def in_loop(start: Callable[[], Awaitable[Any]]) -> Any:
@@ -19,5 +20,5 @@ def in_loop(start: Callable[[], Awaitable[Any]]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(run())
-    with ThreadPoolExecutor(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
+    with threads(1) as pool:  # this thread's loop is running; a loop cannot be entered twice
         return pool.submit(copy_context().run, asyncio.run, run()).result()
