@@ -24,6 +24,8 @@ class Calls(Protocol):
 
     def run(self, run: RecordedRun, runnable: Any, flow: Flow) -> Flow: ...
 
+    def failed(self, run: RecordedRun, failures: Sequence[Failure], flow: Flow, runnable: Any = None) -> Flow: ...
+
 
 def is_graph(tree: Tree, run: RecordedRun) -> bool:
     """Whether a run is one of a graph, which runs its nodes in steps."""
@@ -36,8 +38,8 @@ def is_routing(run: RecordedRun, around: RecordedRun) -> bool:
     return _step(around) is not None and where is not None and where[0] == "step" and where[1] > 1
 
 
-def lift_graph(calls: Calls, run: RecordedRun, graph: Any, flow: Flow) -> Flow | None:
-    """What a graph gave; None if its own code failed, not one of its nodes.
+def lift_graph(calls: Calls, run: RecordedRun, graph: Any, flow: Flow) -> Flow:
+    """What a graph gave.
 
     A node reads, for each key of the state, what was written there last; if the state's rule merged what several wrote,
     all of it. Nodes of one step do not see each other's writings. Who chose a node is a control edge.
@@ -64,7 +66,7 @@ def lift_graph(calls: Calls, run: RecordedRun, graph: Any, flow: Flow) -> Flow |
             state.write(one.output, found)
             because.update(_routes(calls, one, found, because))
     if run.error is not None:
-        return next((f for f in failures if leaves.is_same(f.error, run.error)), failures[0] if failures else None)
+        return calls.failed(run, failures, flow, graph)
     return state.output(run.output)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -109,7 +109,7 @@ class Lifting:
         if runnable is None:
             kind = self.tree.kind(run) or ("fallbacks" if self._are_fallbacks(run) else None)
         if shape is None and is_graph(self.tree, run):
-            return lift_graph(self, run, runnable, flow) or self._failure(run, flow.inputs(), runnable)
+            return lift_graph(self, run, runnable, flow)
         parts = shape.read(runnable) if shape is not None else {}
         if kind not in _COMPOSITES:
             return self._call(run, runnable, flow, extra)
@@ -153,7 +153,7 @@ class Lifting:
             flow = self.place(runs, parts.get(where), flow, f"step of {run.name}")
             if isinstance(flow, Failure):
                 return flow
-        return flow if last else self._call(run, None, flow, ())
+        return (self._first_failure(run, [flow], flow) or flow) if last else self._call(run, None, flow, ())
 
     def _parallel(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         by_place = self.tree.by_place(run)
@@ -337,13 +337,19 @@ class Lifting:
                 ended.append((child.ended, name, inputs[name]))
         return found
 
-    def _first_failure(self, run: RecordedRun, parts: Any, flow: Flow) -> Flow | None:
-        """The failure that made a run fail; None if it did not."""
+    def _first_failure(self, run: RecordedRun, parts: Iterable[Flow], flow: Flow) -> Flow | None:
+        """How a run failed; None if it did not."""
         if run.error is None:
             return None
-        failures = [part for part in parts if isinstance(part, Failure)]
-        same = next((one for one in failures if one.error is run.error), None)
-        return same or (failures[0] if failures else self._failure(run, flow.inputs()))
+        return self.failed(run, [part for part in parts if isinstance(part, Failure)], flow)
+
+    def failed(self, run: RecordedRun, failures: Sequence[Failure], flow: Flow, runnable: Any = None) -> Flow:
+        """How a run failed: with the error of a part, or with one of its own, maybe because parts had failed."""
+        for one in sorted(failures, key=lambda one: one.error is not run.error):
+            if leaves.is_same(one.error, run.error):
+                return one
+        before = [{one.node().name: one.node()} for one in failures]
+        return self._failure(run, all_inputs(flow.inputs(), *before), runnable)
 
     def _failure(self, run: RecordedRun, inputs: Mapping[str, Node], runnable: Any = None) -> Flow:
         error = run.error if run.error is not None else RuntimeError(f"{run.name} did not end")

@@ -184,3 +184,32 @@ def test_models_that_are_asked_at_the_same_time_stay_apart(answering: Any) -> No
     models = [one for one in node.sources if one.name == "model"]
     assert len(models) == 2
     assert not any("model" in names(source) for one in models for source in one.sources)
+
+
+def test_an_input_that_a_batch_gave_up_for_another_has_failed() -> None:
+    """LangChain ends all runs of a batch with the error of one; those that had gone well so far failed with it."""
+    chain = RunnableLambda(double) | RunnableLambda(add) | RunnableLambda(double)
+    with pytest.raises(TypeError) as raised, tal.record() as tape:
+        chain.batch([1, "x"])
+    first, second = tape.nodes()
+    assert (first.failed, first.data, second.failed) == (True, raised.value, True)
+    assert "add" in names(first)
+
+
+def test_a_graph_that_stopped_its_node_failed_with_its_own_error() -> None:
+    """The node was cancelled; what the caller gets is that it took too long."""
+    langgraph = pytest.importorskip("langgraph.graph")
+
+    async def slow(state: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(5)
+        return state
+
+    builder = langgraph.StateGraph(dict)
+    builder.add_node("slow", slow)
+    builder.add_edge(langgraph.START, "slow")
+    graph = builder.compile()
+    graph.step_timeout = 0.05
+    with pytest.raises(TimeoutError) as raised, tal.record() as tape:
+        asyncio.run(graph.ainvoke({"x": 1}))
+    assert tape.node().data is raised.value
+    assert {"slow", "x"} <= names(tape.node())
