@@ -9,6 +9,7 @@ import pickle
 import socket
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -268,6 +269,37 @@ def test_failed_calls_are_not_cached(tmp_path):
         assert other("x")[0].cached
         other.close()
     cache.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE reply SET replies = '{'",
+        "UPDATE reply SET replies = '[1]'",
+        "UPDATE reply SET replies = NULL",
+        "UPDATE reply SET replies = x'ff00'",
+        "DROP TABLE reply",
+    ],
+)
+def test_a_damaged_cache_costs_a_call_and_says_so_once(tmp_path, damage, caplog):
+    cache = SqliteCache(tmp_path / "replies.db")
+    with OpenAIServer(["a", "b", "c"]) as server, closing(_lm(server, cache=cache)) as lm:
+        assert lm("x")[0].text == "a"
+        with closing(sqlite3.connect(cache.path)) as connection, connection:
+            connection.execute(damage)
+        assert lm("x")[0].text == "b"
+        assert lm("y")[0].text == "c"
+    cache.close()
+    assert caplog.text.count("cached replies at") == 1
+
+
+def test_a_cache_on_a_full_disk_ends_no_run(tmp_path, caplog):
+    cache = SqliteCache(tmp_path / "replies.db")
+    cache._connection.execute("PRAGMA max_page_count = 3")
+    with OpenAIServer(lambda request: "long " * 5_000) as server, closing(_lm(server, cache=cache)) as lm:
+        assert [lm(f"{n}")[0].cached for n in (1, 2, 1)] == [False, False, False]
+    cache.close()
+    assert caplog.text.count("disk is full") == 1
 
 
 def test_a_cache_that_is_dropped_closes_its_file(tmp_path):

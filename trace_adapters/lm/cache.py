@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -17,6 +18,8 @@ from typing import Any, Protocol
 from trace_adapters.errors import SettingError
 from trace_adapters.lm.ledger import Question
 from trace_adapters.lm.replies import NO_USAGE, Reply, Usage
+
+logger = logging.getLogger(__name__)
 
 
 class ReplyCache(Protocol):
@@ -48,25 +51,38 @@ class MemoryCache:
 
 
 class SqliteCache:
-    """Keeps replies in one SQLite file that many processes may share; `Reply.raw` is not kept."""
+    """Keeps replies in one SQLite file that many processes may share; `Reply.raw` is not kept.
+
+    A file that is damaged or full costs calls, not the run: the model is asked, and a warning says why, once.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
+        self._has_warned = False
         with self._lock:
             self._open()
 
     def get(self, key: str) -> list[Reply] | None:
-        with self._lock:
-            row = self._open().execute("SELECT replies FROM reply WHERE key = ?", (key,)).fetchone()
-        return None if row is None else [_read_reply(plain) for plain in json.loads(row[0])]
+        try:
+            with self._lock:
+                row = self._open().execute("SELECT replies FROM reply WHERE key = ?", (key,)).fetchone()
+            return None if row is None else [_read_reply(plain) for plain in json.loads(row[0])]
+        except SettingError:  # the file cannot be opened
+            raise
+        except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
+            self._warn(error)
+            return None
 
     def put(self, key: str, replies: Sequence[Reply]) -> None:
         text = json.dumps([_write_reply(reply) for reply in replies])  # ASCII: lone surrogates pass
-        with self._lock:
-            self._open().execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?)", (key, text, time.time()))
+        try:
+            with self._lock:
+                self._open().execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?)", (key, text, time.time()))
+        except sqlite3.Error as error:
+            self._warn(error)
 
     def close(self) -> None:
         """Close the file; the next `get` or `put` opens it again."""
@@ -77,6 +93,11 @@ class SqliteCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SqliteCache, (self.path,)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("cached replies at %s cannot be used: %s; models are asked instead", self.path, error)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._owner == os.getpid():
