@@ -312,7 +312,8 @@ def _copied(value: Any, unpack: Callable[[Any], Any], originals: dict[int, Any],
         made = tuple(items) if type(value) is tuple else items
     else:
         shown = unpack(value)
-        made = value if shown is value else _copied(shown, unpack, originals, depth + 1)
+        fields = isinstance(shown, (Mapping, list, tuple))  # an object and its fields are one level
+        made = value if shown is value else _copied(shown, unpack, originals, depth if fields else depth + 1)
     if made is not value:
         originals[id(made)] = value
     return made

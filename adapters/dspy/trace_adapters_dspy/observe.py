@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -303,12 +304,23 @@ def key_of(path: str, kind: str) -> str:
     return f"{path}.{kind}" if path else kind
 
 
+@dataclass(frozen=True)
+class _ShownTool:
+    """Stands for a tool: its code has an address, and its name, as a text, would be found in every call of it."""
+
+    name: str
+    desc: str
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r}, {self.desc!r})"
+
+
 def unpack(value: Any) -> Any:
     """What a value of DSPy's or pydantic's is made of; tools without code, pictures and sounds as a note."""
     if isinstance(value, dspy.Example | dspy.Prediction):
         return dict(value.items())
     if isinstance(value, dspy.Tool):
-        return {name: getattr(value, name) for name in ("name", "desc", "args")}
+        return _ShownTool(str(value.name), str(value.desc or ""))
     if isinstance(value, pydantic.BaseModel):
         kind = type(value).__name__
         if kind in _MEDIA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,7 @@ from dspy.utils.callback import with_callbacks
 import trace_adapters as ta
 import trace_adapters_dspy as tad
 from trace_adapters.extend import FailedCall, Operation, Tape, record_calls
+from trace_adapters.lineage import UNSEEN
 from trace_adapters_dspy.observe import unpack
 
 settings_module = import_module("dspy.dsp.utils.settings")
@@ -313,13 +315,38 @@ def test_instructions_that_a_program_extends_for_one_call_were_read(step_lm: Any
     assert "second.instructions" not in keys
 
 
-def test_tools_are_shown_as_the_model_sees_them() -> None:
-    """The address of a tool's code in memory would make each process ask another question."""
+def test_tools_are_shown_by_name_only() -> None:
+    """The address of a tool's code would make each process ask another question; its name is no text of the program."""
     tape = Tape(unpack)
+    tape.add(Operation("choose"), {}, {"tool": "look_up"})
     tape.add(Operation("ask"), {"tools": [dspy.Tool(look_up)]}, "found it")
-    [tool] = tape.node("found it", inputs={}).recorded_inputs["tools"].data
-    assert (tool["name"], tool["desc"]) == ("look_up", "Look a name up.")
-    assert "0x" not in repr(tool)
+    asked = tape.node("found it", inputs={}).recorded_inputs["tools"]
+    assert repr(asked.data) == "[Tool('look_up', 'Look a name up.')]"
+    assert asked.operation is UNSEEN
+
+
+@pytest.mark.skipif(not hasattr(dspy, "ReActV2"), reason="this version of DSPy has no ReActV2")
+def test_the_agent_with_native_tools_reads_what_its_tools_say(scripted: Any) -> None:
+    """Its history holds the results of tools four objects deep; in DSPy 3.5 it becomes `dspy.ReAct`."""
+
+    def answer(prompt: str) -> str:
+        name, given = ("submit", {"answer": "found"}) if "entry of Ada" in prompt else ("look_up", {"name": "Ada"})
+        calls = {"tool_calls": [{"name": name, "args": given}]}
+        fields = {"next_thought": "I think", "tool_calls": json.dumps(calls), "completed": ""}
+        return "".join(f"[[ ## {field} ## ]]\n{text}\n\n" for field, text in fields.items())
+
+    program = dspy.ReActV2("question -> answer", tools=[look_up])
+    lm = scripted(lambda prompt: answer("\n".join(lm.script.prompts[-1:])))
+    with dspy.context(lm=lm), tad.record(program) as tape:
+        assert program(question="Who?").answer == "found"
+    graph = ta.propagate(tape.node(), "x")
+    second = [node for node in graph.nodes if node.name == "react"][-1]
+    above, reached = [*second.sources], set()
+    while above:
+        node = above.pop()
+        reached.add(node.name)
+        above += () if node.operation is UNSEEN else node.sources
+    assert "look_up" in reached
 
 
 def test_a_crash_in_a_function_is_the_output_with_its_line(scripted: Any) -> None:
