@@ -23,12 +23,26 @@ class Row:
         inputs: What the chain is invoked with.
         outputs: What the example says beside the inputs: the reference.
         name: Its id, if it has one.
+        fields: The example's inputs by name, as evaluators see them; None if they are `inputs`.
     """
 
     example: Any
     inputs: Any
     outputs: dict[str, Any]
     name: str | None
+    fields: dict[str, Any] | None = None
+
+    @property
+    def attachments(self) -> dict[str, Any]:
+        """Name -> what is attached to the example, as LangSmith has it."""
+        if isinstance(self.example, Mapping):
+            return dict(self.example.get("attachments") or {})
+        return dict(getattr(self.example, "attachments", None) or {})
+
+    @property
+    def named_inputs(self) -> dict[str, Any]:
+        """The example's inputs by name."""
+        return dict(self.fields) if self.fields is not None else as_mapping(self.inputs, "input")
 
     @property
     def expected(self) -> str:
@@ -149,7 +163,7 @@ def _row(
             f"{', '.join(map(repr, [*inputs, *outputs])) or 'nothing'}. Rename its fields, or say inputs=[...]."
         )
     chosen = inputs[wanted.field] if wanted.field is not None else dict(inputs)
-    return Row(example, chosen, dict(outputs), None if name is None else str(name))
+    return Row(example, chosen, dict(outputs), None if name is None else str(name), dict(inputs))
 
 
 def _records(frame: Any) -> list[Any]:

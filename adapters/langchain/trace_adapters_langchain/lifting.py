@@ -240,6 +240,8 @@ class Lifting:
         runs = self.tree.inside(run)
         items = run.inputs if isinstance(run.inputs, (list, tuple)) else None
         placed = {self._places[one.id]: one for one in runs if one.id in self._places}
+        if not placed and bound is None:
+            placed = _by_input(runs, items or ())
         if items is None or not leaves.makes_one_run(bound) or len(placed) != len(runs):
             return self._group(runs, flow, run.name)
         found = [
@@ -386,6 +388,15 @@ def _in_turn(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
     """Whether each run began because the one before failed, and the last decided."""
     in_turn = all(one.error is not None and (one.ended or 0) < after.started for one, after in pairwise(runs))
     return in_turn and (runs[-1].error is None) == (around.error is None)
+
+
+def _by_input(runs: Sequence[RecordedRun], items: Sequence[Any]) -> dict[int, RecordedRun]:
+    """Number of an item -> its run, if there is a run for each and their inputs tell them apart; else nothing."""
+    if len(runs) != len(items) or len(items) > 200:  # each is compared with each
+        return {}
+    fitting = [[n for n, item in enumerate(items) if not leaves.differs(one.inputs, item)] for one in runs]
+    placed = {numbers[0]: one for one, numbers in zip(runs, fitting, strict=True) if len(numbers) == 1}
+    return placed if len(placed) == len(runs) else {}
 
 
 def given(inputs: Any) -> Flow:

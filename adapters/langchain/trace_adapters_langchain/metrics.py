@@ -14,7 +14,7 @@ from trace_adapters import Feedback, MetricError, SettingError
 from trace_adapters_langchain.dataset import Row, as_mapping, shown
 from trace_adapters_langchain.loops import in_loop
 
-_EVALUATORS_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs"}
+_EVALUATORS_NAMES = {"run", "example", "inputs", "outputs", "reference_outputs", "attachments"}
 _TEXTS = ("feedback", "comment", "reasoning", "explanation")
 
 
@@ -23,7 +23,8 @@ class Metric:
 
     Args:
         judge: A function of (example, output); one whose arguments have the names of LangSmith's evaluators (`run`,
-            `example`, `inputs`, `outputs`, `reference_outputs`); an object with `evaluate_run` or `evaluate_strings`.
+            `example`, `inputs`, `outputs`, `reference_outputs`, `attachments`); an object with `evaluate_run` or
+            `evaluate_strings`.
 
     Raises:
         SettingError: If it is none of these.
@@ -51,37 +52,43 @@ def _calling(judge: Any) -> Callable[[Row, Any], Any]:
         return lambda row, output: _call_string_evaluator(judge, row, output)
     if not callable(judge):
         raise SettingError(f"metric must be a function of (example, output) or an evaluator, got {judge!r}.")
-    names = _wanted_names(judge)
-    if not names:
+    wanted = _wanted(judge)
+    if not wanted:
         return lambda row, output: judge(row.example, output)
-    return lambda row, output: judge(**{name: value for name, value in _views(row, output).items() if name in names})
+
+    def call(row: Row, output: Any) -> Any:
+        views = _views(row, output)
+        by_place = [views[p.name] for p in wanted if p.kind is p.POSITIONAL_ONLY]
+        return judge(*by_place, **{p.name: views[p.name] for p in wanted if p.kind is not p.POSITIONAL_ONLY})
+
+    return call
 
 
-def _wanted_names(judge: Callable[..., Any]) -> set[str]:
-    """The names of LangSmith's that a function asks for; none if it is a plain function of (example, output)."""
+def _wanted(judge: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What a function asks for under LangSmith's names; nothing if it is a plain function of (example, output)."""
     try:
         parameters = inspect.signature(judge).parameters.values()
     except (TypeError, ValueError):
-        return set()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        return []
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     required = {p.name for p in named if p.default is p.empty}
-    offered = {p.name for p in named} & _EVALUATORS_NAMES
-    return offered if required <= _EVALUATORS_NAMES and offered else set()
+    return [p for p in named if p.name in _EVALUATORS_NAMES] if required <= _EVALUATORS_NAMES else []
 
 
 def _views(row: Row, output: Any) -> dict[str, Any]:
     return {
         "run": _run_view(row, output),
         "example": _example_view(row),
-        "inputs": as_mapping(row.inputs, "input"),
+        "inputs": row.named_inputs,
         "outputs": as_mapping(output, "output"),
         "reference_outputs": dict(row.outputs),
+        "attachments": row.attachments,
     }
 
 
 def _run_view(row: Row, output: Any) -> Any:
     now, number = datetime.now(UTC), uuid.uuid4()
-    facts = {"inputs": as_mapping(row.inputs, "input"), "outputs": as_mapping(output, "output"), "error": None}
+    facts = {"inputs": row.named_inputs, "outputs": as_mapping(output, "output"), "error": None}
     return SimpleNamespace(
         id=number, trace_id=number, name="chain", run_type="chain", start_time=now, end_time=now, extra={},
         session_id=None, child_runs=[], tags=[], metadata={}, **facts,
@@ -89,11 +96,11 @@ def _run_view(row: Row, output: Any) -> Any:
 
 
 def _example_view(row: Row) -> Any:
-    if not isinstance(row.example, Mapping) and hasattr(row.example, "outputs"):
+    if not isinstance(row.example, Mapping) and hasattr(row.example, "attachments"):
         return row.example
-    return SimpleNamespace(
-        id=row.name, inputs=as_mapping(row.inputs, "input"), outputs=dict(row.outputs), metadata={}, dataset_id=None
-    )
+    own = {} if isinstance(row.example, Mapping) else vars(row.example)
+    known = {"inputs": row.named_inputs, "outputs": dict(row.outputs), "attachments": row.attachments}
+    return SimpleNamespace(**{"id": row.name, "metadata": {}, "dataset_id": None, **known, **own})
 
 
 def _call_string_evaluator(judge: Any, row: Row, output: Any) -> Any:

@@ -128,6 +128,8 @@ class Tree:
         for places, kind in _KINDS:
             if kinds - {""} and kinds <= places:
                 return kind
+        if run.name.startswith("RunnableEach<") and inside:
+            return "each"
         if run.name.startswith("RunnableAssign<") and len(inside) == 1 and self.kind(inside[0]) == "parallel":
             return "assign"
         return None

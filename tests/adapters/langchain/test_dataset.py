@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -155,6 +157,66 @@ class StringEvaluator:
     def evaluate_strings(self, *, prediction: str, reference: str | None = None, input: str | None = None) -> Any:
         assert input == "q"
         return {"score": float(prediction == reference), "reasoning": "seen"}
+
+
+ATTACHED = {
+    "picture": {"presigned_url": "https://example.org/p.png", "mime_type": "image/png", "reader": io.BytesIO(b"p")}
+}
+
+
+def attached_by_name(outputs: Any, attachments: dict[str, Any]) -> float:
+    return float(attachments == ATTACHED and outputs == {"output": "a"})
+
+
+def attached_by_place(attachments: Any, inputs: Any, outputs: Any, reference_outputs: Any, /) -> float:
+    return float(
+        (attachments, inputs, outputs["output"], reference_outputs)
+        == (ATTACHED, {"question": "q"}, "a", {"answer": "a"})
+    )
+
+
+def attached_with_options(run: Any, example: Any, *, attachments: Any, least: float = 1.0, **more: Any) -> float:
+    assert not more
+    return least * float(example.attachments == attachments == ATTACHED and run.outputs == {"output": "a"})
+
+
+def attached_alone(attachments: Any) -> bool:
+    return bool(attachments == ATTACHED)
+
+
+class Attached:
+    async def __call__(self, example: Any, run: Any) -> dict[str, Any]:
+        return {"score": float(example.attachments == ATTACHED and run.outputs == {"output": "a"})}
+
+
+@pytest.mark.parametrize(
+    "judge", [attached_by_name, attached_by_place, attached_with_options, attached_alone, Attached()], ids=repr
+)
+@pytest.mark.parametrize("form", ["dict", "object", "langsmith"])
+def test_attachments_reach_evaluators_in_every_signature(judge: Any, form: str) -> None:
+    """In whatever order an evaluator names them; inputs are the example's, also if the chain gets one value."""
+    facts = {"inputs": {"question": "q"}, "outputs": {"answer": "a"}, "attachments": ATTACHED}
+    example: Any = facts if form == "dict" else SimpleNamespace(**facts)
+    if form == "langsmith":
+        example = pytest.importorskip("langsmith.schemas").Example(id=uuid.uuid4(), dataset_id=uuid.uuid4(), **facts)
+    row = read_row(example, wanted_inputs(RunnableLambda(str), "question"))
+    assert row.inputs == "q"
+    assert call_metric(Metric(judge), row, "a").score == 1.0
+
+
+@pytest.mark.parametrize("attached", [{}, {"attachments": ATTACHED}])
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_langsmiths_own_wrapper_finds_all_it_reads(kind: Any, attached: Any) -> None:
+    """It looks for attachments even where nobody asks for them."""
+    evaluation = pytest.importorskip("langsmith.evaluation")
+
+    @evaluation.run_evaluator
+    def exact(inputs: Any, outputs: Any, reference_outputs: Any) -> bool:
+        return bool((inputs, outputs["output"]) == ({"question": "q"}, reference_outputs["answer"]))
+
+    example = kind(inputs={"question": "q"}, outputs={"answer": "a"}, **attached)
+    row = read_row(example, wanted_inputs(RunnableLambda(str), "question"))
+    assert [call_metric(Metric(exact), row, output).score for output in ("a", "b")] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,17 @@ def names(node: Any) -> set[str]:
     return found
 
 
+def called_with(node: Any, name: str) -> list[Any]:
+    """What the calls of a function that a node depends on were given."""
+    found, waiting = {node: None}, [node]
+    while waiting:
+        for source in waiting.pop().sources:
+            if source not in found:
+                found[source] = None
+                waiting.append(source)
+    return [one.sources[0].data for one in found if one.name == name]
+
+
 def test_every_call_of_a_block_is_a_node() -> None:
     with tal.record() as tape:
         (RunnableLambda(add) | RunnableLambda(double)).invoke(1)
@@ -213,3 +224,20 @@ def test_a_graph_that_stopped_its_node_failed_with_its_own_error() -> None:
         asyncio.run(graph.ainvoke({"x": 1}))
     assert tape.node().data is raised.value
     assert {"slow", "x"} <= names(tape.node())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([1, 2, 3], [[1], [2], [3]]), ([1, 1, 3], [[1, 1, 3]]), (list(range(300)), [list(range(300))])],
+    ids=["different", "two alike", "many"],
+)
+def test_items_of_an_unmodified_map_are_told_apart(given: list[int], expected: list[list[int]]) -> None:
+    """By what went in. Where that is the same for two, or there are too many, each may depend on all: never too few."""
+    chain = (
+        RunnableLambda(lambda x: x) | (RunnableLambda(add) | RunnableLambda(double)).map() | RunnableLambda(add).map()
+    )
+    with tal.record() as tape:
+        assert chain.invoke(given) == [2 * x + 3 for x in given]
+    node = tape.node()
+    items = list(node.recorded_inputs.values()) if len(expected) > 1 else [node]
+    assert [sorted(called_with(item, "double")) for item in items] == [[x + 1 for x in one] for one in expected]
