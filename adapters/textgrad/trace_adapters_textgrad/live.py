@@ -15,13 +15,24 @@ from trace_adapters_textgrad.operations import ancestors_of, backward_calls, for
 from trace_adapters_textgrad.telling import tell
 
 
+class SparedPass:
+    """A backward pass of TextGrad that was not made: one, however many optimizers took the loss."""
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+
+    def count(self) -> int:
+        """The model calls that it would have made; 0 where they have been counted."""
+        calls, self._calls = self._calls, 0
+        return calls
+
+
 class Owner(Protocol):
     """What takes losses instead of TextGrad's backward pass."""
 
     parameters: Sequence[Any]
 
-    def capture(self, loss: Any, textgrad_calls: int) -> None:
-        """Take a loss; `textgrad_calls` is what TextGrad's pass would have asked for it."""
+    def capture(self, loss: Any, spared: SparedPass) -> None: ...
 
 
 _lock = threading.RLock()
@@ -83,10 +94,9 @@ def _dispatching(original: Callable[..., Any]) -> Callable[..., Any]:
                 "it would get no gradients, because backward() is taken over. Make it a trace_adapters_textgrad.TGD, "
                 "or delete it."
             )
-        spared = backward_calls(graph)
+        spared = SparedPass(backward_calls(graph))
         for owner in owners:
             owner.capture(self, spared)
-            spared = 0  # one pass would have served them all
         return None
 
     return backward

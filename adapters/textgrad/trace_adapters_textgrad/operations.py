@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ CODE_ARGUMENT = "__code"
 _FUNCTION_ROLE = "Output of the string-based function with purpose"
 _DEFAULT_ROLES = ("response from the language model", "Language Model Response")
 _LLM = "A language model answers the prompt."
+_CONTEXTS = ("input_content", "summation", "aggregated_variable")
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def backward_calls(variables: Iterable[Any]) -> int:
 
 
 def foreign_backward(variables: Iterable[Any]) -> str | None:
-    """The name of a backward function that is not TextGrad's at one of these Variables; None if all are."""
-    functions = [_backward_function(variable.grad_fn) for variable in variables if variable.requires_grad]
+    """The name of a backward function that is not TextGrad's, where nothing else tells how a Variable was made; or None."""
+    unknown = [v for v in variables if v.requires_grad and not _says_how(getattr(v.grad_fn, "kwargs", None) or {})]
+    functions = [_backward_function(variable.grad_fn) for variable in unknown]
     foreign = {f for f in functions if f is not None and str(f.__module__).partition(".")[0] != "textgrad"}
     return min((f.__qualname__ for f in foreign), default=None)
 
@@ -128,6 +130,12 @@ def judged_parts(loss: Any, ends: Container[Any], rank: Callable[[Any], Any] = s
         made = how_made(variable, rank)
         stack += [] if made is None else [argument.variable for argument in reversed(made.arguments)]
     return list(parts)
+
+
+def _says_how(known: Mapping[str, Any]) -> bool:
+    """Whether what a context keeps is that of an operation that `how_made` recognizes."""
+    asked = {"prompt", "system_prompt"} <= known.keys()
+    return asked or isinstance(known.get("inputs"), dict) or not known.keys().isdisjoint(_CONTEXTS)
 
 
 def _backward_function(grad_fn: Any) -> Any:

@@ -60,9 +60,9 @@ class _Trained:
         if not self.asks_itself:
             self._current().forget()
 
-    def capture(self, loss: Any, textgrad_calls: int) -> None:
+    def capture(self, loss: Any, spared: live.SparedPass) -> None:
         """Take a loss instead of TextGrad's backward pass; `Variable.backward` calls it."""
-        self._current().capture(loss, textgrad_calls)
+        self._current().capture(loss, spared)
 
     def _current(self) -> Trainer:
         """What trains the present parameters, under the attributes of now: TextGrad reads them at every step, too.

@@ -158,6 +158,7 @@ def patched(
         with (
             shims.replaced(*_bindings(lambda kind: swaps.get(_stands_for(kind)))),
             shims.taking_foreign_integers(),
+            shims.telling_of_spawned_processes(),
         ):
             yield session
     finally:

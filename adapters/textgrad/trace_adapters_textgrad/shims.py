@@ -8,12 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+from trace_adapters_textgrad.telling import tell
 
 LOG_DIR = "TEXTGRAD_LOG_DIR"
 PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
@@ -108,6 +109,26 @@ def taking_foreign_integers() -> Iterator[None]:
 
 
 @contextmanager
+def telling_of_spawned_processes() -> Iterator[None]:
+    """Warn once when a process is spawned: it imports TextGrad anew, and knows nothing of what was replaced here."""
+    spawn = import_module("multiprocessing.spawn")
+    original = spawn.get_preparation_data
+    told: list[str] = []
+
+    def prepare(name: str) -> Any:
+        if not told:
+            told.append(name)
+            tell(
+                "A process is spawned: TextGrad's optimizers in it are TextGrad's own. Start processes by 'fork' "
+                "(multiprocessing.set_start_method), or use threads."
+            )
+        return original(name)
+
+    with replaced((spawn, "get_preparation_data", prepare)):
+        yield
+
+
+@contextmanager
 def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
     """Attributes with other values for a while: (owner, name, value)."""
     before = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
@@ -126,8 +147,7 @@ def replace_method(owner: Any, name: str, make: Callable[[Callable[..., Any]], C
 
 
 def _warn_of_integer(value: Any) -> None:
-    warnings.warn(
+    tell(
         f"This version of TextGrad makes no Variable of a {type(value).__module__}.{type(value).__name__}; "
-        "it was made of the same int instead.",
-        stacklevel=4,
+        "it was made of the same int instead."
     )

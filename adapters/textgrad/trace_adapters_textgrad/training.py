@@ -20,6 +20,7 @@ from trace_adapters.extend import (
 from trace_adapters_textgrad import shims
 from trace_adapters_textgrad.engines import as_lm
 from trace_adapters_textgrad.graph import Recovery
+from trace_adapters_textgrad.live import SparedPass
 from trace_adapters_textgrad.operations import judged_parts
 from trace_adapters_textgrad.parameters import parameters_of
 from trace_adapters_textgrad.telling import tell
@@ -139,7 +140,7 @@ class _Captured:
     traces: list[ta.TraceGraph] = field(default_factory=list)
     reached: set[Any] = field(default_factory=set)
     judgements: list[str] = field(default_factory=list)
-    textgrad_calls: int = 0
+    spared: list[SparedPass] = field(default_factory=list)
 
 
 class _Shown(shims.Variable):  # type: ignore[misc]
@@ -165,14 +166,14 @@ class Trainer:
         self._left: dict[str, Any] | None = None  # the values after the last step
         self._lock = threading.RLock()
 
-    def capture(self, loss: Any, textgrad_calls: int) -> None:
+    def capture(self, loss: Any, spared: SparedPass) -> None:
         """Keep the graph of a loss with the values of now; makes no model call.
 
         Until the step, the gradients of the parameters that it reaches are the evaluations themselves.
         """
         recovery = Recovery(self.parameters)
         recovery.survey(loss)
-        kept = _Captured(textgrad_calls=textgrad_calls)
+        kept = _Captured(spared=[spared])
         for judged in judged_parts(loss, self.parameters, recovery.rank):
             trace = ta.propagate(recovery.node(judged), self._feedback_on(judged))
             if len(trace):
@@ -188,7 +189,7 @@ class Trainer:
             mine.traces += kept.traces
             mine.reached |= kept.reached
             mine.judgements += kept.judgements
-            mine.textgrad_calls += kept.textgrad_calls
+            mine.spared += kept.spared
 
     def heed(self, engine: Any, task: Task) -> None:
         """Take another model or another task from now on; what was remembered stays."""
@@ -254,7 +255,7 @@ class Trainer:
             len(records),
             usage,
             estimated,
-            captured.textgrad_calls + len(self.parameters),
+            sum(one.count() for one in captured.spared) + len(self.parameters),
         )
         self._finish(step, captured, may_raise=not proposal.repeats)
         return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import types
@@ -194,6 +195,21 @@ def test_steps_of_forked_processes_are_counted(engine, proposing):
     assert all(step == session.steps[0] for step in session.steps if "Be brief 2" in step.prompt)
     assert {step.reasoning for step in session.steps} == {"Say it better."}
     assert not session._forks.exists()
+
+
+def test_a_spawned_process_is_told():
+    """It imports TextGrad anew; a warning says what that means, once."""
+
+    def run(number):
+        processes = [multiprocessing.get_context("spawn").Process(target=abs, args=(1,)) for _ in range(number)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+
+    with tat.patched(), pytest.warns(UserWarning, match="A process is spawned") as told:
+        run(2)
+    assert len(told) == 1
 
 
 def test_the_face_is_a_list_of_names():

@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import textgrad as tg
+from textgrad.autograd import LLMCall
 from textgrad.autograd.function import BackwardContext, Function
 from textgrad.optimizer.optimizer import TextualGradientDescentwithMomentum, get_gradient_and_context_text
 
@@ -161,6 +162,21 @@ def test_a_backward_function_of_the_programs_own_is_called(asked, prompt):
     assert (prompt.value, optimizer.last.calls) == ("ours", 1)
 
 
+def test_a_variant_of_textgrads_operations_is_recovered(asked, prompt):
+    """A model call with a backward pass of its own still says what it was asked: no call in backward."""
+
+    class Remembering(LLMCall):
+        def backward(self, **context):
+            raise AssertionError("not called")
+
+    optimizer = tat.TGD([prompt], engine=asked)
+    question = tg.Variable("2 + 2?", requires_grad=False, role_description="query")
+    judged(asked, Remembering(asked, system_prompt=prompt)(question)).backward()
+    optimizer.step()
+    assert "llm(prompt=query, system_prompt=system_prompt)" in asked.asked[-1][0]
+    assert (prompt.value, len(asked.asked)) == ("ours", 3)
+
+
 def test_between_backward_and_step_the_evaluation_is_the_gradient(asked, prompt):
     """Programs print it, or look whether there is one; it is not learned from twice."""
     optimizer = tat.TGD([prompt], engine=asked)
@@ -235,8 +251,8 @@ def test_two_optimizers_on_one_loss_would_have_shared_a_backward_pass(asked):
     first, second = (tg.Variable(role, role_description=role) for role in ("question", "tone"))
     with tat.patched() as session, warnings.catch_warnings():
         warnings.simplefilter("error")
-        optimizers = [tg.TGD(parameters=[variable], engine=asked) for variable in (first, second)]
+        optimizers = [tg.TGD(parameters=[variable], engine=asked) for variable in (first, first, second)]
         judged(asked, first + second).backward()
-        for optimizer in optimizers:
+        for optimizer in optimizers[1:]:  # the first makes no step
             optimizer.step()
     assert session.textgrad_calls == 1 + 2
