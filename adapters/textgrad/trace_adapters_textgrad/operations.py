@@ -110,7 +110,7 @@ def backward_calls(variables: Iterable[Any]) -> int:
 
 
 def foreign_backward(variables: Iterable[Any]) -> str | None:
-    """The name of a backward function that is not TextGrad's, where nothing else tells how a Variable was made; or None."""
+    """The name of a backward function that is not TextGrad's, where nothing else tells how a Variable was made."""
     unknown = [v for v in variables if v.requires_grad and not _says_how(getattr(v.grad_fn, "kwargs", None) or {})]
     functions = [_backward_function(variable.grad_fn) for variable in unknown]
     foreign = {f for f in functions if f is not None and str(f.__module__).partition(".")[0] != "textgrad"}
