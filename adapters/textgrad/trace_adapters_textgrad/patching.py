@@ -85,7 +85,7 @@ class Session:
 
     def __str__(self) -> str:
         if not self.steps:
-            return "No optimizer of TextGrad made a step."
+            return "No step was made with our optimizers."
         about = "about " if self.estimated else ""
         changed = sum(bool(step.changed) for step in self.steps)
         return (

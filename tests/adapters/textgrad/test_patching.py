@@ -161,7 +161,7 @@ def test_the_report_is_a_file(engine, prompt, proposing, tmp_path):
     import json
 
     with tat.patched() as session:
-        assert str(session) == "No optimizer of TextGrad made a step."
+        assert str(session) == "No step was made with our optimizers."
         heard = []
         optimizer = learn(tg.TGD, engine(proposing(system_prompt="Think first.")), prompt, on_step=heard.append)
     assert heard == session.steps == [optimizer.last]
