@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import trace_adapters as ta
+from trace_adapters.extend import record_calls
 from trace_adapters.targets import Run
 
 
@@ -170,3 +171,21 @@ def test_an_output_that_python_cannot_print_ends_no_optimization(tmp_path: Path)
     )
     assert [record.output_form for record in result.study.evaluations()] == ["repr"] * 3
     assert ta.OptoPrime([n], lm=lm).propose([ta.propagate(n * 1, "wrong")], n=1) == [{"n": 6000}]
+
+
+@pytest.mark.parametrize("error", [ta.StoreError("disk full"), ta.BudgetExceeded("tokens")])
+def test_what_a_listener_to_model_calls_raises_is_no_fault_of_the_program(error: Exception) -> None:
+    """As when a call cannot be written down: the program is not scored 0 for it."""
+
+    class Asking(ta.Module):
+        def __init__(self) -> None:
+            self.prompt = ta.node("Say", name="prompt", trainable=True)
+
+        def forward(self, q: str) -> Any:
+            return ta.ScriptedLM(["yes"])(f"{self.prompt.data} {q}")[0].text
+
+    def listen(call: Any) -> None:
+        raise error
+
+    with record_calls(listen), pytest.raises(type(error), match=str(error)):
+        ta.wrap(Asking()).run({}, {"q": "it"})

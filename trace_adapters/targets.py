@@ -16,11 +16,13 @@ from trace_adapters.bundles import Bundle
 from trace_adapters.code import error_place
 from trace_adapters.errors import (
     AdapterError,
+    BudgetExceeded,
     DataError,
     ExecutionError,
     MetricError,
     ModelError,
     SandboxUnavailable,
+    StoreError,
     explain_nodes,
 )
 from trace_adapters.modules import Module
@@ -76,7 +78,7 @@ class Target(Protocol):
         ...
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
-        """Run and record; a failure of the program is a `Run`; `ModelError` and `SandboxUnavailable` are raised."""
+        """Run and record; a failure of the program is a `Run`, what is not its fault is raised (`ModelError`…)."""
         ...
 
     def judge(self, metric: Callable[..., Any], example: Any, run: Run) -> Feedback:
@@ -159,7 +161,8 @@ class PythonTarget:
 
     def run(self, candidate: Mapping[str, Any], example: Any) -> Run:
         run = self._run(candidate, example)
-        if isinstance(run.error, ModelError | SandboxUnavailable):  # not the candidate's fault
+        # Not the candidate's fault.
+        if isinstance(run.error, BudgetExceeded | ModelError | SandboxUnavailable | StoreError):
             raise run.error
         return run
 

@@ -15,6 +15,7 @@ from typing import Any
 import dspy
 
 from trace_adapters import (
+    BudgetExceeded,
     DataError,
     Feedback,
     ModelError,
@@ -22,6 +23,7 @@ from trace_adapters import (
     Node,
     Parameter,
     SandboxUnavailable,
+    StoreError,
 )
 from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
@@ -199,7 +201,7 @@ def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
 
 def _require_own_fault(error: BaseException) -> None:
     """Raise what is the fault of a server or of this machine, and not of the program."""
-    if isinstance(error, ModelError | SandboxUnavailable):
+    if isinstance(error, BudgetExceeded | ModelError | SandboxUnavailable | StoreError):
         raise error
     if shims.is_model_missing(error):
         raise ModelUnavailable(f"A predictor has no model; dspy.configure(lm=dspy.LM(...)): {error}") from error

@@ -13,12 +13,14 @@ from functools import partial
 from typing import Any
 
 from trace_adapters import (
+    BudgetExceeded,
     Feedback,
     ModelError,
     Node,
     Parameter,
     SandboxUnavailable,
     SettingError,
+    StoreError,
     using,
 )
 from trace_adapters.extend import Run, call_metric, check_values, failure_feedback
@@ -289,7 +291,7 @@ class LangchainTarget:
                 raise listener.interruption
         if error is None:
             return Run(output, node, demonstrations=find_demonstrations(node, self._example_fields))
-        if isinstance(error, ModelError | SandboxUnavailable):
+        if isinstance(error, BudgetExceeded | ModelError | SandboxUnavailable | StoreError):
             raise error
         if any(listener.is_model_failure(error) for listener in listeners):
             raise ModelError(f"The chain's model failed: {type(error).__name__}: {error}") from error
