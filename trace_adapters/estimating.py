@@ -67,7 +67,8 @@ def estimate(
     Raises:
         SettingError: If the budget does not limit the metric calls.
     """
-    runs = max(200, 50 * len(valset)) if budget is None else Budget.of(budget).metric_calls
+    limits = Budget.default(len(valset)) if budget is None else Budget.of(budget)
+    runs = limits.metric_calls
     if runs is None:
         raise SettingError("Only a budget with metric_calls can be estimated.")
     examples = [count_tokens(target.example_text(example)) for example in (*trainset, *valset)]

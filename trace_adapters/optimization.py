@@ -158,7 +158,7 @@ def optimize(
     require_usable(target, train, "trainset")
     require_usable(target, validation, "valset")
     check_sandbox(sandbox, parameters.values())
-    limits = Budget.of(budget) if budget is not None else Budget(metric_calls=max(200, 50 * len(validation)))
+    limits = Budget.of(budget) if budget is not None else Budget.default(len(validation))
     if limits.metric_calls is not None and limits.metric_calls < len(validation):
         raise SettingError(
             f"A budget of {limits.metric_calls} metric calls cannot pay for one look at the {len(validation)} examples "

@@ -42,6 +42,11 @@ class Budget:
                 raise SettingError(f"Budget {name} must be a number above 0, got {limit!r}.")
 
     @classmethod
+    def default(cls, validation_size: int) -> Budget:
+        """What is spent where nothing is said: 50 metric calls for every validation example, at least 200."""
+        return cls(metric_calls=max(200, 50 * validation_size))
+
+    @classmethod
     def of(cls, value: Any) -> Budget:
         """A budget as it is, or a number of metric calls."""
         if isinstance(value, Budget):
