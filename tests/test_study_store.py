@@ -54,6 +54,9 @@ def test_what_cannot_be_a_store_is_refused_with_what_to_do(tmp_path: Path) -> No
         ("sqlite:/study.db", True, "expected a store such as"),
         ("sqlite://study.db", True, "expected three slashes"),
         ("what://", True, "SQLite files only"),
+        ("sqlite+aiosqlite:///study.db", True, "leave the driver out"),
+        ("study\0.db", True, "name a file in UTF-8"),
+        ("study\ud800.db", True, "name a file in UTF-8"),
     ]
     for address, create, message in cases:
         with pytest.raises(StoreError) as caught:

@@ -125,6 +125,8 @@ def _read_address(address: str | os.PathLike[str]) -> URL:
     if not isinstance(address, str | bytes | os.PathLike):
         raise StoreError(f"expected the address of a store, such as 'sqlite:///study.db' or a path, got {address!r}")
     text = os.fsdecode(address)
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise StoreError(f"expected a store such as 'sqlite:///study.db' or a path, got {text!r}; name a file in UTF-8")
     if not text:
         raise StoreError("expected the address of a store, got an empty one; give e.g. 'sqlite:///study.db'")
     if not re.match(r"\w{2,}(\+\w+)?:/", text):
@@ -135,6 +137,8 @@ def _read_address(address: str | os.PathLike[str]) -> URL:
         raise StoreError(f"expected a store such as 'sqlite:///study.db' or a path, got {text!r}") from error
     if url.get_backend_name() == "sqlite" and url.host:
         raise StoreError(f"expected three slashes, as in 'sqlite:///study.db', got {text!r}; add one")
+    if url.get_backend_name() == "sqlite" and url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise StoreError(f"expected 'sqlite:///study.db' without another driver, got {text!r}; leave the driver out")
     if url.get_backend_name() != "sqlite":
         raise StoreError(
             f"expected a SQLite store such as 'sqlite:///study.db', got one of {url.get_backend_name()!r}; "
