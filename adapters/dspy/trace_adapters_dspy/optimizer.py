@@ -13,7 +13,6 @@ from dspy.teleprompt import Teleprompter
 import trace_adapters as ta
 from trace_adapters.extend import Estimate as Estimate, estimate
 from trace_adapters_dspy import attach, shims
-from trace_adapters_dspy.copies import shared_parts
 from trace_adapters_dspy.models import as_lm
 from trace_adapters_dspy.target import DspyTarget, listed
 
@@ -153,7 +152,7 @@ class TraceOptimizer(Teleprompter):  # type: ignore[misc]
         target = self._target(student)
         train = _examples(target, trainset, "trainset")
         validation = _examples(target, () if valset is None else valset, "valset") or None
-        _require_models(student)
+        _require_models(target)
         result = ta.optimize(
             target,
             train,
@@ -250,10 +249,10 @@ def _with_results(target: DspyTarget, result: Any) -> Any:
     return program
 
 
-def _require_models(student: Any) -> None:
-    predictors = student.named_predictors()
+def _require_models(target: DspyTarget) -> None:
+    predictors = target.program.named_predictors()
     own = {id(predictor.lm) for _, predictor in predictors}
-    held = [part for part in shared_parts(student).values() if shims.is_language_model(part) and id(part) not in own]
+    held = [part for part in target.shared.values() if shims.is_language_model(part) and id(part) not in own]
     if dspy.settings.lm is not None or held:  # the program may set one that it holds by `dspy.context`
         return
     without = [name for name, predictor in predictors if predictor.lm is None]

@@ -49,6 +49,9 @@ _WARNINGS = {
 class DspyTarget:
     """A `dspy.Module`; examples are `dspy.Example`s with inputs.
 
+    Attributes:
+        shared: What the program and its copies have in common, by `id`; see `copies.shared_parts`.
+
     Args:
         program: Never changed; copies of it run.
         train: See `attach.parameters`; one kind may stand alone.
@@ -71,7 +74,7 @@ class DspyTarget:
         self._parameters = attach.parameters(program, listed(train), listed(include), listed(freeze))
         self._signature = call_signature(program)
         self._names = {one.path: one.attribute for one in attach.declared(program)}
-        self._shared = shared_parts(program)
+        self.shared = shared_parts(program)
         self._overrides = shims.context_overrides()
         self._programs: OrderedDict[str, tuple[Any, dict[int | str, str]]] = OrderedDict()
         self._warned: set[str] = set()
@@ -88,7 +91,7 @@ class DspyTarget:
             ParameterError: If a value does not fit, or a key is not trainable.
         """
         check_values(self._parameters, candidate)
-        return attach.apply(self.program, candidate, shared=self._shared)
+        return attach.apply(self.program, candidate, shared=self.shared)
 
     def inputs(self, example: Any) -> dict[str, Any]:
         """The keyword arguments that an example gives to the program; lists are copies, which it may extend.
