@@ -70,17 +70,6 @@ def is_tracing() -> bool:
     return TRACING.get()
 
 
-@contextmanager
-def collect_reads() -> Iterator[dict[Any, None]]:
-    """Collect the nodes whose value is read in the block, in order."""
-    reads: dict[Any, None] = {}
-    token = READS.set(reads)
-    try:
-        yield reads
-    finally:
-        READS.reset(token)
-
-
 class Surroundings:
     """What holds here now, to be restored around work that runs later.
 

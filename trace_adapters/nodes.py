@@ -9,7 +9,6 @@ from typing import Any
 from trace_adapters.context import (
     OVERRIDES,
     READS,
-    collect_reads as collect_reads,
     is_tracing as is_tracing,
     no_trace as no_trace,
     using as using,

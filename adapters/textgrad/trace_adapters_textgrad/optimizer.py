@@ -16,7 +16,7 @@ from trace_adapters_textgrad.engines import as_engine
 from trace_adapters_textgrad.telling import tell
 from trace_adapters_textgrad.training import MEMORY, Options, Step, Task, Trainer
 
-_making = threading.RLock()
+_making = threading.RLock()  # threads may find at once that the parameters are others
 
 
 class _Trained:
