@@ -96,7 +96,7 @@ bench: bench-core model
 
 $(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[dspy,langchain,textgrad]" hypothesis pytest pytest-asyncio pytest-timeout
+	$(LOWEST)/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[dspy,langchain,textgrad]" hypothesis langgraph pytest pytest-asyncio pytest-timeout
 	@touch $@
 
 # Not every test again: those of the rooms that stand on a dependency.

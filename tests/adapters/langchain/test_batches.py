@@ -176,20 +176,20 @@ def test_one_workers_and_many_find_the_same(tmp_path: Path) -> None:
 
 def test_candidates_share_the_workers(tmp_path: Path) -> None:
     """The minibatches of two candidates run at the same time if there are workers for both."""
-    met, together = [], threading.Barrier(2, timeout=30)
+    both, met = threading.Barrier(2), []
 
-    class Slow(Completing):
+    class Meeting(Completing):
         def _generate(self, prompts: Any, *args: Any, **kwargs: Any) -> LLMResult:
-            if "v" in prompts[0]:
-                together.wait()
+            if prompts[0].startswith("v"):
+                both.wait(30)  # breaks if the other is not asked meanwhile
                 met.append(len(prompts))
             return super()._generate(prompts, *args, **kwargs)
 
     replies = iter(range(100))
     lm = ta.ScriptedLM(lambda messages: f'<value name="prompt">\nv{next(replies)} {{question}}\n</value>')
     tal.optimize(
-        PROMPT | Slow(sizes=[]), ROWS, lambda e, o: 0.5, trainable="prompt", workers=6, proposals=2, minibatch_size=3,
-        max_steps=1, progress=False, lm=lm, store=f"sqlite:///{tmp_path}/study.db",
+        PROMPT | Meeting(sizes=[]), ROWS, lambda e, o: 0.5, trainable="prompt", workers=6, proposals=2,
+        minibatch_size=3, max_steps=1, progress=False, lm=lm, store=f"sqlite:///{tmp_path}/study.db",
     )  # fmt: skip
     assert met == [3, 3]
 
