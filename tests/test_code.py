@@ -19,7 +19,6 @@ import pytest
 
 from trace_adapters.code import (
     CodeSpec,
-    annotate,
     check_source,
     compile_source,
     error_place,
@@ -28,6 +27,7 @@ from trace_adapters.code import (
     spec_of,
 )
 from trace_adapters.errors import CodeError, ParameterError
+from trace_adapters.lines import annotate
 from trace_adapters.source_surroundings import used_names
 
 LIMIT = 3

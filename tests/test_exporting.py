@@ -77,6 +77,41 @@ def test_the_file_is_the_program_with_its_values(tmp_path):
     assert loaded(tmp_path / "again.py", "exported_again").Agent().values()["parts.1"] == 20
 
 
+FED = """
+import trace_adapters as ta
+
+MARK = "page\u2028break"
+\f
+class Fed(ta.Module):
+    def __init__(self):
+        self.template = ta.node("Hi {q}", name="template", trainable=True)
+
+    @ta.bundle(trainable=True)
+    def fill(self, template, q):
+        return template.format(q=q) + MARK
+
+    def forward(self, q):
+        return self.fill(self.template, q)
+"""
+
+
+@pytest.mark.parametrize(
+    "text", ["a\r\nb {q}", "a\nb\x00 {q}", "\f\n{q}", "one\n\u2028{q}", "tab\t\n{q}", 'quoted\n{q}"']
+)
+def test_signs_that_end_lines_for_some_only_change_nothing(tmp_path, monkeypatch, text):
+    """A form feed ends no line of Python's; a return in a literal would become a line feed."""
+    (tmp_path / "fed_module.py").write_text(FED, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "fed_module", raising=False)
+    fed = importlib.import_module("fed_module").Fed()
+    fed.template.data = text
+    fed.fill.parameter.data = "def fill(self, template, q):\n    return template.format(q=q) + '!' + MARK\n"
+    fed.export(tmp_path / "exported.py")
+    other = loaded(tmp_path / "exported.py", "exported_fed").Fed()
+    assert other.values()["template"] == text
+    assert other("x").data == text.format(q="x") + "!page\u2028break"
+
+
 PACKAGED = """
 from __future__ import annotations
 from math import *

@@ -18,7 +18,7 @@ FACES = ("trace_adapters", "trace_adapters.extend")
 
 # The floors of the house: a room imports from the floors below it, and from the rooms in BESIDE.
 FLOORS = (
-    ("errors", "showing", "threads"),
+    ("errors", "lines", "showing", "threads"),
     ("context", "sandboxing"),
     ("history",),
     ("source_checks", "source_compiling", "source_definitions", "source_surroundings"),

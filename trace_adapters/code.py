@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trace_adapters.lines import split_lines
 from trace_adapters.source_checks import AnyFunctionDef, CodeSpec, check_source, parameters_text
 from trace_adapters.source_compiling import (
     SOURCE_FILENAME_START,
@@ -17,7 +18,6 @@ from trace_adapters.source_compiling import (
     load_function,
     plain_function,
     source_filename,
-    split_lines,
 )
 from trace_adapters.source_definitions import find_definition
 from trace_adapters.source_surroundings import closure_values, read_constants, read_imports, used_names
@@ -25,7 +25,6 @@ from trace_adapters.source_surroundings import closure_values, read_constants, r
 __all__ = [
     "CodeSpec",
     "SourceCode",
-    "annotate",
     "check_source",
     "compile_source",
     "error_place",
@@ -123,19 +122,6 @@ def error_place(exception: BaseException, source: str | SourceCode | None = None
             return (int(place[0]), str(place[1]))
         current = current.__cause__
     return None
-
-
-def annotate(text: str, place: tuple[int, str] | None, message: str) -> str:
-    """Write `message` beside the failing line: `    x = a[1]   # <--- IndexError: list index out of range`.
-
-    A place of None, or one outside of the text, gives the text unchanged.
-    """
-    lines = split_lines(text)
-    if place is None or not 1 <= place[0] <= len(lines):
-        return text
-    index = place[0] - 1
-    lines[index] = f"{lines[index].rstrip()}   # <--- {' '.join(message.split())}"
-    return "\n".join(lines)
 
 
 def _argument_names(arguments: ast.arguments) -> tuple[str, ...]:

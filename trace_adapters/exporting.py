@@ -14,6 +14,7 @@ from typing import Any
 
 from trace_adapters import saving
 from trace_adapters.errors import DataError
+from trace_adapters.lines import split_lines
 from trace_adapters.nodes import Parameter
 from trace_adapters.recording import Bundle
 
@@ -178,14 +179,16 @@ def _makes_a_node(call: ast.Call) -> bool:
 
 
 def _literal(value: Any) -> str:
-    if isinstance(value, str) and "\n" in value and '"""' not in value and "\\" not in value and value[-1] != '"':
+    """A value as source text; one of several lines as it is written by hand, if it can be."""
+    is_long = isinstance(value, str) and "\n" in value and '"""' not in value and "\\" not in value and value[-1] != '"'
+    if is_long and all(sign.isprintable() or sign in "\n\t" for sign in value):
         return f'"""{value}"""'
     return repr(value)
 
 
 def _span(text: str, line: int, column: int, end_line: int | None, end_column: int | None) -> tuple[int, int]:
     """Places in the text of what the parser found; its columns count bytes."""
-    lines = text.splitlines(keepends=True)
+    lines = [f"{row}\n" for row in split_lines(text)]
     last = lines[(end_line or line) - 1]
     start = sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
     before = sum(map(len, lines[: (end_line or line) - 1]))

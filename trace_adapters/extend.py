@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from trace_adapters.bundles import code_parameter as code_parameter
     from trace_adapters.code import (
         SourceCode as SourceCode,
-        annotate as annotate,
         error_place as error_place,
         read_source as read_source,
         spec_of as spec_of,
     )
     from trace_adapters.estimating import Estimate as Estimate, estimate as estimate
     from trace_adapters.learned import LearnedFunction as LearnedFunction, require_terms as require_terms
+    from trace_adapters.lines import annotate as annotate
     from trace_adapters.lm import (
         CallRecord as CallRecord,
         LanguageModel as LanguageModel,
@@ -123,7 +123,7 @@ _HOMES = {
     "TrialRecord": "trace_adapters.study",
     "Usage": "trace_adapters.lm",
     "Value": "trace_adapters.nodes",
-    "annotate": "trace_adapters.code",
+    "annotate": "trace_adapters.lines",
     "backward": "trace_adapters.traces",
     "call_metric": "trace_adapters.targets",
     "candidate_key": "trace_adapters.study",

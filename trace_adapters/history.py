@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trace_adapters.context import READS
 from trace_adapters.errors import ExecutionError
+from trace_adapters.lines import annotate
 from trace_adapters.showing import repr_of, str_of
 
 
@@ -246,11 +247,8 @@ class FailedCall(Node):
         message = _error_text(self._data)
         if style == "simple" or self.place is None or self.source_text is None:
             return message
-        lines = self.source_text.splitlines()
-        if not 1 <= self.place[0] <= len(lines):
-            return message
-        lines[self.place[0] - 1] += f"   # <--- {' '.join(message.split())}"
-        return "\n".join([*lines, message])
+        source = annotate(self.source_text.removesuffix("\n"), self.place, message)
+        return f"{source}\n{message}"
 
 
 class NestedCall(Node):

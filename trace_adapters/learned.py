@@ -15,6 +15,7 @@ from typing import Any
 
 from trace_adapters import code
 from trace_adapters.errors import CodeError, SettingError
+from trace_adapters.lines import split_lines
 from trace_adapters.sandboxing import IN_PROCESS, MONTY, chosen_sandbox, note_level, require_sandbox
 from trace_adapters.source_compiling import plain_function
 
@@ -275,7 +276,7 @@ def failing_line(function: Callable[..., Any], error: BaseException) -> tuple[tu
         return None, None
     start = next((n for n, line in enumerate(lines) if line.lstrip().startswith(("def ", "async def "))), 0)
     text = textwrap.dedent("".join(lines[start:])).rstrip()
-    place, shown = number - first - start + 1, text.splitlines()
+    place, shown = number - first - start + 1, split_lines(text)
     return ((place, shown[place - 1]) if 1 <= place <= len(shown) else None), text
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from trace_adapters.errors import CodeError
+from trace_adapters.lines import split_lines
 from trace_adapters.source_checks import parse_source, syntax_message
 
 SOURCE_FILENAME_START = "<trace_adapters "
@@ -92,11 +93,6 @@ def plain_function(function: Any) -> types.FunctionType:
             "Give a function written with `def`.",
         )
     raise CodeError(f"Expected a Python function with source, got {plain!r:.120}, which is {kind}. {advice}")
-
-
-def split_lines(text: str) -> list[str]:
-    """Split where Python's line numbers count a line."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _compile(text: str) -> types.CodeType:

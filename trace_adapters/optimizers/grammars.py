@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from trace_adapters.lines import split_lines
 from trace_adapters.nodes import Parameter
 
 PLACEHOLDER = re.compile(r"(?<!\{)\{[\w.\[\]]*(?:![rsa])?(?::[^{}\n]*)?\}(?!\})")
@@ -57,7 +58,7 @@ def definition_line(source: str) -> str:
     function = functions[-1]
     first = function.body[0]
     if first.lineno > function.lineno:
-        lines = source.splitlines()[function.lineno - 1 : first.lineno - 1]
+        lines = split_lines(source)[function.lineno - 1 : first.lineno - 1]
         header = "\n".join(line.rstrip() for line in lines).rstrip()
         if header.endswith(":"):
             return header

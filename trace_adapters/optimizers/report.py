@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from trace_adapters.code import annotate
 from trace_adapters.errors import SettingError
+from trace_adapters.lines import annotate, split_lines
 from trace_adapters.lm.messages import count_tokens
 from trace_adapters.nodes import FailedCall, Node, Parameter, Value
 from trace_adapters.optimizers.budget import MESSAGE, Cuttable, Said, cut_middle, error_line, shorten, show_value
@@ -366,10 +366,10 @@ def _failure_lines(view: _View, node: FailedCall, explained: set[str]) -> list[s
         return [*lines, f"  at line {node.place[0]}: {cut_middle(node.place[1].strip(), MESSAGE)}"]
     annotated = annotate(source, node.place, cut_middle(message, MESSAGE))
     if annotated in explained:
-        failing = annotated.splitlines()[node.place[0] - 1].strip()
+        failing = split_lines(annotated)[node.place[0] - 1].strip()
         return [*lines, f"  at line {node.place[0]}: {failing}"]
     explained.add(annotated)
-    return [*lines, "  in:", *(f"  | {line}" for line in annotated.splitlines())]
+    return [*lines, "  in:", *(f"  | {line}" for line in split_lines(annotated.removesuffix("\n")))]
 
 
 def failing_source(node: FailedCall) -> str | None:
@@ -379,7 +379,7 @@ def failing_source(node: FailedCall) -> str | None:
     number, line = node.place
     for source in node.sources:
         if isinstance(source, Value) and source.parameter.kind == "code" and isinstance(source._data, str):
-            lines = source._data.splitlines()
+            lines = split_lines(source._data)
             if 1 <= number <= len(lines) and lines[number - 1].strip() == line.strip():
                 return source._data
     return None
