@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trace_adapters import Feedback, MetricError, ModelError
+from trace_adapters import BudgetExceeded, Feedback, MetricError, ModelError, SandboxUnavailable, StoreError
 from trace_adapters.extend import FailedCall, Run, call_metric, failure_feedback
 from trace_adapters_dspy import shims
 from trace_adapters_dspy.observe import Recorder, recording
+
+NOT_THE_PROGRAM = (BudgetExceeded, ModelError, SandboxUnavailable, StoreError)
+"""Errors of which neither the program nor a metric is the cause."""
 
 _UNUSED = ("trace", "pred_name", "pred_trace", "program_trace")  # metrics take these for strict; scoring gives None
 _SHOWN_REPLY = 2000  # characters of an unreadable reply in feedback
@@ -136,7 +139,7 @@ def _words(metric: Callable[..., Any], example: Any, run: DspyRun) -> str:
 def _require_proposed(asked: _Metric, run: Run, error: MetricError) -> None:
     """Raise unless the metric could not read the output of something that was proposed, which may be anything."""
     raised = asked.raised
-    if isinstance(raised, ModelError):
+    if isinstance(raised, NOT_THE_PROGRAM):
         raise raised
     if raised is not None and shims.is_model_failure(raised):
         raise ModelError(f"A model that the metric asks failed: {type(raised).__name__}: {raised}") from raised

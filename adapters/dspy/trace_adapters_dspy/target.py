@@ -15,7 +15,6 @@ from typing import Any
 import dspy
 
 from trace_adapters import (
-    BudgetExceeded,
     DataError,
     Feedback,
     ModelError,
@@ -23,13 +22,12 @@ from trace_adapters import (
     Node,
     Parameter,
     SandboxUnavailable,
-    StoreError,
 )
 from trace_adapters.extend import Run, Value, check_values, unwrap
 from trace_adapters_dspy import attach, shims
 from trace_adapters_dspy.calling import call_program, call_signature, read_inputs
 from trace_adapters_dspy.copies import shared_parts
-from trace_adapters_dspy.judging import DspyRun, PredictorCall, judge
+from trace_adapters_dspy.judging import NOT_THE_PROGRAM, DspyRun, PredictorCall, judge
 from trace_adapters_dspy.observe import FORWARD, Recorder, recording, unpack
 
 logger = logging.getLogger(__name__)
@@ -204,7 +202,7 @@ def listed(texts: str | Sequence[str]) -> tuple[str, ...]:
 
 def _require_own_fault(error: BaseException) -> None:
     """Raise what is the fault of a server or of this machine, and not of the program."""
-    if isinstance(error, BudgetExceeded | ModelError | SandboxUnavailable | StoreError):
+    if isinstance(error, NOT_THE_PROGRAM):
         raise error
     if shims.is_model_missing(error):
         raise ModelUnavailable(f"A predictor has no model; dspy.configure(lm=dspy.LM(...)): {error}") from error

@@ -245,14 +245,21 @@ def test_a_metric_that_cannot_read_the_program_as_it_came_is_at_fault(lm: Any) -
             target.judge(brittle, EXAMPLE, target.run({"extract": NOTHING}, EXAMPLE))
 
 
-@pytest.mark.parametrize("failure", [lambda: RateLimitError("slow down"), lambda: ta.ModelError("slow down")])
-def test_a_judge_whose_server_fails_ends_the_search(target: Any, failure: Any) -> None:
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (lambda: RateLimitError("slow down"), ta.ModelError),
+        (lambda: ta.ModelError("slow down"), ta.ModelError),
+        (lambda: ta.StoreError("the disk is full, slow down"), ta.StoreError),
+    ],
+)
+def test_a_judge_whose_server_fails_ends_the_search(target: Any, failure: Any, error: type[Exception]) -> None:
     """Neither the metric nor the candidate is at fault: the search goes on later."""
 
     def limited(example: Any, pred: Any) -> float:
         raise failure()
 
-    with pytest.raises(ta.ModelError, match="slow down"):
+    with pytest.raises(error, match="slow down"):
         target.judge(limited, EXAMPLE, target.run({"extract": GOOD}, EXAMPLE))
 
 
