@@ -164,8 +164,8 @@ def _writings(output: Any) -> Iterator[tuple[str, Any]]:
 def _keys(graph: Any, name: str) -> list[str] | None:
     """The keys of the state that a node's function reads; None if it may read any."""
     node = getattr(graph, "nodes", {}).get(name) if graph is not None else None
-    bound = getattr(node, "bound", None)
-    function = getattr(bound, "func", None) or getattr(bound, "afunc", None)  # with `func`, the other only calls it
+    held = getattr(getattr(node, "bound", None), "__dict__", {})  # its own: what learns has the one in force elsewhere
+    function = held.get("func") or held.get("afunc")  # with `func`, the other only calls it
     return None if function is None else leaves.items_read_by(function)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import operator
 import threading
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -490,3 +491,21 @@ def test_what_is_added_to_a_trainable_prompt_stands_behind_it() -> None:
     assert text.invoke({"x": "hi", "y": "you"}).text == "Say hi to you."
     with pytest.raises(TypeError, match="unsupported operand"):
         _ = tal.trainable(write) + "x"
+
+
+def test_what_a_learned_node_reads_is_not_told_by_the_function_that_it_was() -> None:
+    """A trainable node of a learned graph may read other keys than its original."""
+
+    def pick(state: State) -> State:
+        return {"answer": state["question"]}
+
+    def draft(state: State) -> State:
+        return {"draft": "d"}
+
+    part = tal.trainable(pick)
+    app = graph_of((START, "drafts"), ("drafts", "picks"), ("picks", END), drafts=draft, picks=part)
+    learned = {"pick": 'def pick(state):\n    return {"answer": state["draft"]}\n'}
+    better = tal.wrap(app, trainable=[part], inputs=["question"]).with_values(learned)
+    node = tal.trace(RunnableLambda(lambda x: x) | better | itemgetter("answer")).node({"question": "q"})
+    assert node.data == "d"
+    assert reaches(node, "drafts")
