@@ -189,6 +189,27 @@ def test_a_metric_that_raises_is_an_error_that_names_it(tmp_path):
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def test_an_output_that_the_metric_cannot_read_is_the_fault_of_what_was_proposed(tmp_path):
+    """The search goes on, and the optimizer reads why the change was not kept; an error of a server ends it."""
+    down = []
+
+    def strict(example, output):
+        if down and output is None:
+            raise ConnectionError("no judge")
+        return exact(example, output.strip())
+
+    odd = {"read": "def read(self, response):\n    return None\n"}
+    settings = {"valset": EXAMPLES[8:], "budget": 200, "max_steps": 2, "progress": False}
+    script = Script(odd, {"read": GOOD})
+    result = ta.optimize(Program(), EXAMPLES[:8], strict, optimizer=script, **settings)
+    assert result.best.score == 1.0
+    assert (script.told[0].accepted, script.told[1].accepted) == (False, True)
+    assert "'strict' raised AttributeError" in script.told[0].feedback
+    down.append(True)
+    with pytest.raises(MetricError, match="no judge"):
+        ta.optimize(Program(), EXAMPLES[:8], strict, optimizer=Script(odd), **settings)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -66,7 +66,18 @@ class ExecutionError(TraceAdaptersError, RuntimeError):
 
 
 class MetricError(TraceAdaptersError, RuntimeError):
-    """The user's metric failed or returned something that is no score."""
+    """The user's metric failed or returned something that is no score.
+
+    Attributes:
+        raised: What the metric raised; None if it returned.
+    """
+
+    def __init__(self, message: str, raised: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.raised = raised
+
+    def __reduce__(self) -> Any:
+        return type(self), (*self.args, self.raised)
 
 
 class DataError(TraceAdaptersError, ValueError):

@@ -11,6 +11,7 @@ from contextvars import copy_context
 from itertools import chain
 from typing import Any, cast
 
+from trace_adapters.errors import MetricError
 from trace_adapters.lm.ledger import CallRecord, hearing
 from trace_adapters.lm.replies import Usage
 from trace_adapters.search.budget import Meter
@@ -22,6 +23,9 @@ from trace_adapters.study.values import candidate_key
 from trace_adapters.targets import BatchTarget, Run, Target
 from trace_adapters.threads import threads
 from trace_adapters.traces import Feedback, TraceGraph, propagate
+
+UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What metrics raise about an output of another kind than they expect; a server that fails is none of these."""
 
 Job = tuple[Mapping[str, Any], str, int]
 """A candidate, the name of a split, the position of an example there."""
@@ -187,7 +191,7 @@ class Evaluator:
         """Judge a run and write it down."""
         candidate, split, position = job
         name = self._name(split, position)
-        feedback = attempt.context.run(self._target.judge, self._metric, self._splits[split][position], run)
+        feedback, error = self._feedback(attempt, run, job)
         if run.error is not None and self._is_stopping:
             raise CancelledError
         info: dict[str, Any] = {"example_id": name, "split": split}
@@ -201,11 +205,26 @@ class Evaluator:
             score=feedback.score,
             feedback=feedback.text,
             output=run.output,
-            error=_error_text(run),
+            error=error,
             trace_json=graph.to_json(),
             latency_s=time.monotonic() - attempt.started,
             usage=attempt.usage,
         )
+
+    def _feedback(self, attempt: _Attempt, run: Run, job: Job) -> tuple[Feedback, str | None]:
+        """Ask the metric; also what failed, if anything did.
+
+        An output that the metric cannot read is the fault of what was proposed, never of the base.
+        """
+        candidate, split, position = job
+        try:
+            judge = self._target.judge
+            return attempt.context.run(judge, self._metric, self._splits[split][position], run), _error_text(run)
+        except MetricError as error:
+            is_base = candidate_key(candidate) == self._study.base_key
+            if is_base or not isinstance(error.raised, UNREADABLE):
+                raise
+            return Feedback(0.0, f"The output could not be judged. {error}"), f"MetricError: {error}"
 
     def _name(self, split: str, position: int) -> str:
         return self._target.example_id(self._splits[split][position], position)

@@ -136,7 +136,8 @@ def optimize(
         DataError: For an empty training or validation set, an example that lacks an argument of the program, or two
             different examples in one set with the same id.
         ParameterError: If the program starts from a value that a study cannot keep.
-        MetricError: If the metric fails: the study keeps what was done.
+        MetricError: If the metric fails: the study keeps what was done. One that cannot read the output of a proposed
+            change (TypeError, KeyError, ...) gives it score 0 instead.
         ModelError: If a model cannot be reached: go on later with `resume=True`.
         SandboxUnavailable: If this machine does not have the sandbox.
         StoreError: If the store cannot be used, or the study is there and `resume` is False.

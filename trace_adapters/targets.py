@@ -270,7 +270,7 @@ def call_metric(metric: Callable[..., Any], *args: Any) -> Feedback:
         returned = metric(*args)
     except (Exception, SystemExit) as error:
         raise MetricError(
-            f"The metric {getattr(metric, '__name__', metric)!r} raised {type(error).__name__}: {error}"
+            f"The metric {getattr(metric, '__name__', metric)!r} raised {type(error).__name__}: {error}", error
         ) from error
     if inspect.iscoroutine(returned):
         returned.close()
