@@ -190,7 +190,9 @@ class Attached:
 
 
 @pytest.mark.parametrize(
-    "judge", [attached_by_name, attached_by_place, attached_with_options, attached_alone, Attached()], ids=repr
+    "judge",
+    [attached_by_name, attached_by_place, attached_with_options, attached_alone, Attached()],
+    ids=lambda judge: getattr(judge, "__name__", type(judge).__name__),
 )
 @pytest.mark.parametrize("form", ["dict", "object", "langsmith"])
 def test_attachments_reach_evaluators_in_every_signature(judge: Any, form: str) -> None:
