@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trace_adapters_langchain.agents import Trainable as Trainable, middleware as middleware, trainable as trainable
+    from trace_adapters_langchain.agents import middleware as middleware
     from trace_adapters_langchain.estimating import estimate as estimate
     from trace_adapters_langchain.flows import is_control as is_control
     from trace_adapters_langchain.models import as_lm as as_lm, chat_model as chat_model
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from trace_adapters_langchain.tapes import Tape as Tape, record as record
     from trace_adapters_langchain.target import LangchainTarget as LangchainTarget, wrap as wrap
     from trace_adapters_langchain.traced import Traced as Traced, trace as trace
+    from trace_adapters_langchain.trainables import Trainable as Trainable, trainable as trainable
 
 _HOMES = {
     "LangchainTarget": "trace_adapters_langchain.target",
     "Tape": "trace_adapters_langchain.tapes",
     "Traced": "trace_adapters_langchain.traced",
-    "Trainable": "trace_adapters_langchain.agents",
+    "Trainable": "trace_adapters_langchain.trainables",
     "as_lm": "trace_adapters_langchain.models",
     "chat_model": "trace_adapters_langchain.models",
     "estimate": "trace_adapters_langchain.estimating",
@@ -28,7 +29,7 @@ _HOMES = {
     "optimize": "trace_adapters_langchain.optimizing",
     "record": "trace_adapters_langchain.tapes",
     "trace": "trace_adapters_langchain.traced",
-    "trainable": "trace_adapters_langchain.agents",
+    "trainable": "trace_adapters_langchain.trainables",
     "wrap": "trace_adapters_langchain.target",
 }
 __all__ = [*_HOMES]

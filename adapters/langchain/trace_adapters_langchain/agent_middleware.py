@@ -12,8 +12,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from trace_adapters_langchain.agents import Trainable, trainable
 from trace_adapters_langchain.overlay import Overlay
+from trace_adapters_langchain.trainables import Trainable, trainable
 
 
 class LearningMiddleware(AgentMiddleware[Any, Any]):
