@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,3 +189,22 @@ def test_threads_may_iterate_over_one_stream():
     y = slow()
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(list, [y] * 4)) == [list(range(20))] * 4
+
+
+async def test_tasks_may_iterate_over_one_stream():
+    """Each gets every chunk once, in order; Python's async generators take one reader at a time only."""
+
+    @ta.bundle
+    async def numbers(n):
+        """Count."""
+        for number in range(n):
+            await asyncio.sleep(0)
+            yield number
+
+    stream = numbers(20)
+
+    async def read():
+        return [chunk async for chunk in stream]
+
+    assert await asyncio.gather(*(read() for _ in range(5))) == [list(range(20))] * 5
+    assert stream.data == list(range(20))

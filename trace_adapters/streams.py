@@ -16,12 +16,12 @@ class Stream(Node):
     """What a generator yields, as a node; its value is the list of everything yielded.
 
     Iterating (`for`, or `async for` over an async generator) gives the plain values as they come, and gives them
-    again to whoever iterates later; threads may iterate over one stream side by side. Reading the value of a stream
-    that has not ended runs it to its end; an async one must have ended. The body runs under the `using` of the call,
-    wherever it is consumed.
+    again to whoever iterates later; threads, or the tasks of one event loop, may iterate over one stream side by side.
+    Reading the value of a stream that has not ended runs it to its end; an async one must have ended. The body runs
+    under the `using` of the call, wherever it is consumed.
     """
 
-    __slots__ = ("_chunks", "_error", "_fail", "_finish", "_iterator", "_lock", "_reads", "_surroundings")
+    __slots__ = ("_chunks", "_error", "_fail", "_finish", "_iterator", "_lock", "_reads", "_surroundings", "_turn")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Stream(Node):
         self._fail = fail
         self._error: BaseException | None = None
         self._lock = threading.RLock()
+        self._turn: Any = None
 
     @property
     def ended(self) -> bool:
@@ -79,7 +80,7 @@ class Stream(Node):
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         position = 0
-        while position < len(self._chunks) or await self._apull():
+        while position < len(self._chunks) or await self._apull(position):
             yield self._chunks[position]
             position += 1
 
@@ -101,19 +102,26 @@ class Stream(Node):
                 raise self._failed(error) from error
             return self._add(chunk)
 
-    async def _apull(self) -> bool:
-        if self._error is not None:
-            raise self._error
-        if self._iterator is None:
-            return False
-        try:
-            with self._surroundings.restored():
-                chunk = await anext(self._iterator)
-        except StopAsyncIteration:
-            return self._end()
-        except Exception as error:
-            raise self._failed(error) from error
-        return self._add(chunk)
+    async def _apull(self, position: int) -> bool:
+        if self._turn is None:
+            from asyncio import Lock  # the tracer alone does without
+
+            self._turn = Lock()
+        async with self._turn:
+            if position < len(self._chunks):  # another task has been faster
+                return True
+            if self._error is not None:
+                raise self._error
+            if self._iterator is None:
+                return False
+            try:
+                with self._surroundings.restored():
+                    chunk = await anext(self._iterator)
+            except StopAsyncIteration:
+                return self._end()
+            except Exception as error:
+                raise self._failed(error) from error
+            return self._add(chunk)
 
     def _add(self, chunk: Any) -> bool:
         if isinstance(chunk, Node):

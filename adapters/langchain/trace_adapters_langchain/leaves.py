@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
@@ -17,6 +17,7 @@ from trace_adapters.extend import Operation, SourceCode, error_place
 from trace_adapters_langchain.chains import is_plain, shape_of
 from trace_adapters_langchain.flows import Fields, Flow, Items
 from trace_adapters_langchain.functions import source_text
+from trace_adapters_langchain.parameters import Found
 from trace_adapters_langchain.parts import read_variables
 from trace_adapters_langchain.reads import items_read, runs_nothing
 from trace_adapters_langchain.recording import RecordedRun, TracedChain
@@ -158,6 +159,16 @@ def operation(run: RecordedRun, runnable: Any, sources: Mapping[int, Source]) ->
         about = (getattr(source.function, "__doc__", None) or "").strip()
     words = re.sub(r"\W+", "_", name).strip("_") or run.kind
     return Operation(words, about, language_model=run.kind == "model")
+
+
+def own_sources(found: Iterable[Found]) -> dict[int, Source]:
+    """`id` of a runnable -> its own source, also of functions that are not trained."""
+    sources: dict[int, Source] = {}
+    for one in found:
+        if one.source is not None:
+            code = None if getattr(one.function, "__name__", "") == "<lambda>" else one.source.source
+            sources.setdefault(id(one.owner), Source(one.part.value, code, one.function))
+    return sources
 
 
 def place_of_error(error: BaseException, source: Source | None) -> tuple[int, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +24,7 @@ from trace_adapters_langchain.flows import (
 )
 from trace_adapters_langchain.graphs import is_graph, is_routing, lift_graph
 from trace_adapters_langchain.recording import RecordedRun, Recorder, TracedChain
-from trace_adapters_langchain.slots import Tree, Where, place_of
+from trace_adapters_langchain.slots import Tree, Where, are_attempts, by_input, in_turn
 
 Parameters = Mapping[int, Sequence[tuple[str, Value]]]
 """`id` of a runnable -> what it reads of the parameters, by argument name."""
@@ -200,13 +199,13 @@ class Lifting:
     def _are_fallbacks(self, run: RecordedRun) -> bool:
         """Whether an unknown run is that of a fallback, whose attempts were one run each."""
         attempts = self.tree.inside(run)
-        return run.name == "RunnableWithFallbacks" and bool(attempts) and _in_turn(attempts, run)
+        return run.name == "RunnableWithFallbacks" and bool(attempts) and in_turn(attempts, run)
 
     def _retry(self, run: RecordedRun, parts: Mapping[Any, Any], flow: Flow) -> Flow:
         attempts = self.tree.inside(run)
         numbered = all(attempt.id in self._places for attempt in attempts)
         bound = parts.get(("bound", ""))
-        if attempts and (numbered or _are_attempts(attempts, run)):
+        if attempts and (numbered or are_attempts(attempts, run)):
             return self._attempts(run, attempts, [bound] * len(attempts), flow)
         if bound is None:
             return self._call(run, None, flow, ())
@@ -241,7 +240,7 @@ class Lifting:
         items = run.inputs if isinstance(run.inputs, (list, tuple)) else None
         placed = {self._places[one.id]: one for one in runs if one.id in self._places}
         if not placed and bound is None:
-            placed = _by_input(runs, items or ())
+            placed = by_input(runs, items or ())
         if items is None or not leaves.makes_one_run(bound) or len(placed) != len(runs):
             return self._group(runs, flow, run.name)
         found = [
@@ -375,28 +374,6 @@ def _with_values(flow: Flow, extra: Sequence[tuple[str, Value]]) -> Flow:
         return flow
     inputs = all_inputs({"value": flow.node()}, dict(extra))
     return Whole(Node(inputs["value"]._data, None, "", _BOUND, tuple(inputs), tuple(inputs.values())))
-
-
-def _are_attempts(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
-    """Whether runs can be the attempts of one retry: one after the other, each because the one before failed."""
-    if not any((place_of(run.tags) or ("",))[0] == "attempt" for run in runs):
-        return False
-    return _in_turn(runs, around)
-
-
-def _in_turn(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
-    """Whether each run began because the one before failed, and the last decided."""
-    in_turn = all(one.error is not None and (one.ended or 0) < after.started for one, after in pairwise(runs))
-    return in_turn and (runs[-1].error is None) == (around.error is None)
-
-
-def _by_input(runs: Sequence[RecordedRun], items: Sequence[Any]) -> dict[int, RecordedRun]:
-    """Number of an item -> its run, if there is a run for each and their inputs tell them apart; else nothing."""
-    if len(runs) != len(items) or len(items) > 200:  # each is compared with each
-        return {}
-    fitting = [[n for n, item in enumerate(items) if not leaves.differs(one.inputs, item)] for one in runs]
-    placed = {numbers[0]: one for one, numbers in zip(runs, fitting, strict=True) if len(numbers) == 1}
-    return placed if len(placed) == len(runs) else {}
 
 
 def given(inputs: Any) -> Flow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -144,6 +145,28 @@ def place_of(tags: Sequence[str]) -> Where | None:
     """The place that LangChain's own tags name; None if they name none."""
     places = _places_of(tags)
     return places[0] if places else None
+
+
+def are_attempts(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
+    """Whether runs can be the attempts of one retry: one after the other, each because the one before failed."""
+    if not any((place_of(run.tags) or ("",))[0] == "attempt" for run in runs):
+        return False
+    return in_turn(runs, around)
+
+
+def in_turn(runs: Sequence[RecordedRun], around: RecordedRun) -> bool:
+    """Whether each run began because the one before failed, and the last decided."""
+    in_turn = all(one.error is not None and (one.ended or 0) < after.started for one, after in pairwise(runs))
+    return in_turn and (runs[-1].error is None) == (around.error is None)
+
+
+def by_input(runs: Sequence[RecordedRun], items: Sequence[Any]) -> dict[int, RecordedRun]:
+    """Number of an item -> its run, if there is a run for each and their inputs tell them apart; else nothing."""
+    if len(runs) != len(items) or len(items) > 200:  # each is compared with each
+        return {}
+    fitting = [[n for n, item in enumerate(items) if not differs(one.inputs, item)] for one in runs]
+    placed = {numbers[0]: one for one, numbers in zip(runs, fitting, strict=True) if len(numbers) == 1}
+    return placed if len(placed) == len(runs) else {}
 
 
 def _places_of(tags: Sequence[str]) -> list[Where]:

@@ -20,7 +20,7 @@ from trace_adapters_langchain import files, parameters as finding
 from trace_adapters_langchain.chains import rebuilt
 from trace_adapters_langchain.exporting import export_module
 from trace_adapters_langchain.functions import Terms
-from trace_adapters_langchain.leaves import Source, makes_one_run
+from trace_adapters_langchain.leaves import Source, makes_one_run, own_sources
 from trace_adapters_langchain.lifting import Lifting
 from trace_adapters_langchain.materialising import materialise
 from trace_adapters_langchain.parameters import Found
@@ -76,7 +76,7 @@ class Traced(Remembering, TracedChain):
         self._values = {one.key: one.part.value for one in found} | dict(values or {})
         self._untrusted = frozenset(untrusted)
         self._parameters = {one.key: one.parameter(self._values[one.key]) for one in found}
-        self._sources = _own_sources(self.inventory)
+        self._sources = own_sources(self.inventory.found)
         self._chains: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._own = self._make(self._values)
@@ -388,14 +388,3 @@ def _restore(
     inventory = finding.take_inventory(chain, terms)
     found = [one for one in inventory.found if one.key in keys]
     return Traced(chain, found, values, inventory, untrusted, record=record)
-
-
-def _own_sources(inventory: finding.Inventory) -> dict[int, Source]:
-    """`id` of a runnable -> its own source, also of functions that are not trained."""
-    sources: dict[int, Source] = {}
-    for one in inventory.found:
-        if one.source is not None:
-            function = one.function
-            code = None if getattr(function, "__name__", "") == "<lambda>" else one.source.source
-            sources.setdefault(id(one.owner), Source(one.part.value, code, function))
-    return sources
