@@ -73,7 +73,7 @@ def judge(metric: Callable[..., Any], example: Any, run: Run, overrides: Mapping
         try:
             feedback = call_metric(asked, example, prediction)
         except MetricError as error:
-            _require_proposed(asked, run, error)
+            _require_proposed(run, error)
             feedback = _with_expected(Feedback(0.0, f"The output could not be judged. {error}"), expected)
         is_right = feedback.score is not None and feedback.score >= 1.0
         if not feedback.text and not is_right and asked.tells_predictors and isinstance(run, DspyRun):
@@ -94,13 +94,11 @@ class _Metric:
         about: What GEPA says when it asks about one predictor, by the names of its arguments.
 
     Attributes:
-        raised: What the metric raised.
         tells_predictors: Whether it can be asked about one predictor.
     """
 
     def __init__(self, metric: Callable[..., Any], **about: Any) -> None:
         self._metric = metric
-        self.raised: BaseException | None = None
         self.__name__ = getattr(metric, "__name__", type(metric).__name__)
         try:
             further = list(inspect.signature(metric).parameters.values())[2:]
@@ -112,11 +110,7 @@ class _Metric:
         self.tells_predictors = "pred_name" in taken
 
     def __call__(self, example: Any, prediction: Any) -> Any:
-        try:
-            return self._metric(example, prediction, **self._further)
-        except (Exception, SystemExit) as error:
-            self.raised = error
-            raise
+        return self._metric(example, prediction, **self._further)
 
 
 def _words(metric: Callable[..., Any], example: Any, run: DspyRun) -> str:
@@ -129,16 +123,16 @@ def _words(metric: Callable[..., Any], example: Any, run: DspyRun) -> str:
         try:
             told[path] = call_metric(asked, example, run.prediction).text
         except MetricError as error:
-            _require_proposed(asked, run, error)
+            _require_proposed(run, error)
     texts = [text for text in dict.fromkeys(told.values()) if text]
     if len(texts) <= 1:
         return "".join(texts)
     return "\n".join(f"{path}: {text}" for path, text in told.items() if text)
 
 
-def _require_proposed(asked: _Metric, run: Run, error: MetricError) -> None:
+def _require_proposed(run: Run, error: MetricError) -> None:
     """Raise unless the metric could not read the output of something that was proposed, which may be anything."""
-    raised = asked.raised
+    raised = error.raised
     if isinstance(raised, NOT_THE_PROGRAM):
         raise raised
     if raised is not None and shims.is_model_failure(raised):
