@@ -319,7 +319,8 @@ def test_ctrl_c_keeps_what_was_done_and_exits_130(here: Path) -> None:
 
 
 def test_studies_are_listed(study_db: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["studies"]) == main(["studies", str(study_db)]) == 0
+    assert main(["studies"]) == main(["studies", str(study_db)]) == main(["studies", "--store", str(study_db)]) == 0
+    assert main(["studies", str(study_db), "--store", str(study_db)]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["study", "state", "trials", "best", "created"]
     assert lines[1].split()[:4] == ["bbh", "interrupted", "3", "0.800"]

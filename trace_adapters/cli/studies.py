@@ -14,7 +14,7 @@ import typer
 from trace_adapters.cli.printing import Page, number, one_line
 from trace_adapters.cli.stores import StoreOption, store_address
 from trace_adapters.confining import levels
-from trace_adapters.errors import StudyNotFound
+from trace_adapters.errors import SettingError, StudyNotFound
 from trace_adapters.study import RoleTotals, Store, Study, TrialRecord
 
 StudyArgument = Annotated[
@@ -24,12 +24,15 @@ StudyArgument = Annotated[
 
 
 def studies(
-    store: Annotated[
-        str | None, typer.Argument(metavar="STORE", help="URL or path of the store.", show_default=False)
+    address: Annotated[
+        str | None, typer.Argument(metavar="STORE", help="The same as --store.", show_default=False)
     ] = None,
+    store: StoreOption = None,
 ) -> None:
     """List the studies of a store."""
-    with Store.open(store_address(store), create=False) as opened:
+    if address and store:
+        raise SettingError(f"expected one store, got {address!r} and --store {store!r}")
+    with Store.open(store_address(address or store), create=False) as opened:
         found = opened.studies()
     page = Page()
     if not found:
